@@ -1,0 +1,1 @@
+"""Train, export and run multi-task NDDR-CNNs."""

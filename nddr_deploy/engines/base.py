@@ -1,0 +1,81 @@
+"""The contract of every engine: images in, every head out of one pass, by name."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+
+import numpy as np
+from typing_extensions import Self
+
+from nddr_deploy.errors import InputError
+from nddr_deploy.manifest import Manifest
+from nddr_deploy.preprocess import Image
+from nddr_deploy.tasks.base import Array
+
+
+class Engine(ABC):
+    """A loaded model. Checks inputs once; a backend writes `_run` and `close`.
+
+    Attributes:
+        manifest: what the model takes and returns.
+        backend: the key in `BACKENDS`.
+        precision: what the arithmetic really runs in: "fp32", "bf16", "fp16" or "int8".
+        device: what it runs on, for people.
+    """
+
+    manifest: Manifest
+    backend: str
+    precision: str
+    device: str
+
+    def infer(self, images: Image) -> dict[str, Array]:
+        """Every head's output from one pass over a batch.
+
+        Args:
+            images: uint8 (N, H, W, 3) RGB of the manifest's size.
+
+        Returns:
+            Task name -> output with N in front, raw or decoded as `manifest.outputs` says. The arrays are the caller's to keep.
+
+        Raises:
+            InputError: another type, shape or batch than the model takes.
+        """
+        self._check(images)
+        return self._run(np.ascontiguousarray(images))
+
+    def _check(self, images: Image) -> None:
+        manifest = self.manifest
+        height, width = manifest.size_hw
+        any_size, any_batch = "size" in manifest.dynamic, "batch" in manifest.dynamic
+        right = (
+            isinstance(images, np.ndarray)
+            and images.dtype == np.uint8
+            and images.ndim == 4
+            and images.shape[3] == 3
+            and min(images.shape) > 0
+            and (any_size or images.shape[1:3] == (height, width))
+            and (any_batch or images.shape[0] == manifest.batch)
+        )
+        if not right:
+            batch = "N" if any_batch else manifest.batch
+            size = "H, W" if any_size else f"{height}, {width}"
+            found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
+            raise InputError(
+                f"This model takes uint8 RGB images ({batch}, {size}, 3); got {found}. "
+                "Pass frames as they come from a source, or see `nddr_deploy.preprocess`."
+            )
+
+    @abstractmethod
+    def _run(self, images: Image) -> dict[str, Array]:
+        """`infer` after the checks."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what the backend holds. May be called twice."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

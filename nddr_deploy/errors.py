@@ -1,0 +1,54 @@
+"""One tree of errors. Every message says what was found, what was expected and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class NddrError(Exception):
+    """Something the user can mend. A command prints it as one line and exits with `exit_status`."""
+
+    exit_status = 2
+
+
+class ConfigError(NddrError):
+    """A setting, an option or a combination of them is wrong."""
+
+
+class InputError(NddrError):
+    """An array, a picture, a video or a data set is not what was expected."""
+
+
+class ModelFileError(NddrError):
+    """A checkpoint, an ONNX file, an engine or a manifest cannot be used."""
+
+
+class MissingPackageError(NddrError):
+    """An optional package is not installed."""
+
+
+class UnsupportedError(NddrError):
+    """What was asked for cannot be had here: a precision, a backend, an operation."""
+
+
+class ParityError(NddrError):
+    """Two forms of one model disagree."""
+
+    exit_status = 1
+
+
+class TrainingError(NddrError):
+    """Training cannot go on, for example because a loss is not a number."""
+
+    exit_status = 1
+
+
+def unknown_choice(what: str, found: str, choices: Iterable[str]) -> ConfigError:
+    """`fusion: 'ndr' is unknown. Choose one of: none, nddr. Did you mean 'nddr'?`"""
+    names = list(choices)
+    message = f"{what}: {found!r} is unknown. Choose one of: {', '.join(names)}."
+    near = get_close_matches(str(found), names, n=1)
+    if near:
+        message += f" Did you mean {near[0]!r}?"
+    return ConfigError(message)

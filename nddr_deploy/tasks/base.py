@@ -1,0 +1,106 @@
+"""What an output of the network means: how it is decoded, scored, drawn and mirrored. No PyTorch here.
+
+The same code scores and draws the results of PyTorch, ONNX Runtime, OpenVINO and TensorRT.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from nddr_deploy.preprocess import Image
+from nddr_deploy.resize import Grid
+
+Array = npt.NDArray[Any]
+IGNORE_LABEL = 255
+
+
+class Metric(Protocol):
+    """Accumulates over a data set, not per image."""
+
+    def update(self, decoded: Array, target: Array) -> None:
+        """Add one sample: what `Task.decode` returned, and the sample's target."""
+
+    def result(self) -> dict[str, float]:
+        """Metric name -> value over everything seen; NaN where nothing valid was seen."""
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """One task of a multi-task network.
+
+    Attributes:
+        name: names the network's output, the ONNX output and the results; unique in a network.
+        kind: the key in `TASKS`; several tasks of a network may have the same kind.
+        head: "dense" (a map per pixel) or "pooled" (one vector per image).
+        loss: key of `training.losses.LOSSES`.
+        headline: the metric's name that is quoted when there is room for one.
+        higher_is_better: of the headline metric.
+    """
+
+    name: str
+
+    kind: ClassVar[str]
+    head: ClassVar[Literal["dense", "pooled"]]
+    loss: ClassVar[str]
+    headline: ClassVar[str]
+    higher_is_better: ClassVar[bool]
+
+    @property
+    @abstractmethod
+    def channels(self) -> int:
+        """Channels of the raw output."""
+
+    @abstractmethod
+    def decode(self, raw: Array, grid: Grid | None = None) -> Array:
+        """One sample's raw output -> the task's unit, at the grid's size.
+
+        Shapes:
+            dense: raw (C, h, w) float -> segmentation (H, W) uint8 labels; normals (H, W, 3) float32 unit vectors;
+            depth (H, W) float32 metres. `grid.source_hw` is (h, w); None decodes at (h, w) itself.
+            pooled: raw (C,) float -> age () float32 years; classification (C,) float32 probabilities. `grid` is ignored.
+        """
+
+    @abstractmethod
+    def resample(self, decoded: Array, grid: Grid) -> Array:
+        """A decoded dense result at one size -> at the grid's size (labels: nearest; others: bilinear). Pooled: unchanged."""
+
+    @abstractmethod
+    def metric(self) -> Metric:
+        """A fresh accumulator of this task's metrics."""
+
+    @abstractmethod
+    def as_target(self, decoded: Array) -> Array:
+        """A decoded result in the form of a target, so that one result can be scored against another."""
+
+    @abstractmethod
+    def render(self, decoded: Array, frame: Image) -> Image:
+        """A picture of the result alone, RGB uint8 of the frame's size (pooled tasks: a text badge on the frame)."""
+
+    def legend(self) -> list[tuple[str, tuple[int, int, int]]]:
+        """(text, RGB colour) rows that explain `render`; empty where a legend makes no sense."""
+        return []
+
+    @abstractmethod
+    def flip(self, target: Array) -> Array:
+        """The target of the left-right mirrored image."""
+
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """The constructor's arguments besides `name`, as JSON values."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": self.kind, "name": self.name, **self.options()}
+
+
+Results = Mapping[str, Array]
+
+
+def as_sample(raw: Array) -> Array:
+    """Float32, contiguous, whatever the engine returned."""
+    return np.ascontiguousarray(raw, dtype=np.float32)
