@@ -1,1 +1,75 @@
-"""Train, export and run multi-task NDDR-CNNs."""
+"""Train multi-task NDDR-CNNs, export them to ONNX, and run every task head from one pass.
+
+Every command is one function here, with the same parameter names:
+
+    train              nddr-train
+    export_checkpoint  nddr-export, python -m nddr_deploy.export
+    infer              nddr-infer
+    evaluate           nddr-eval
+    benchmark          nddr-bench
+    open_engine        what all of them run models with
+
+Names are imported when they are first used, so `import nddr_deploy` is cheap and needs none of the extras.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nddr_deploy.benchmark.run import benchmark
+    from nddr_deploy.checkpoint import load_checkpoint, save_checkpoint
+    from nddr_deploy.data import open_dataset
+    from nddr_deploy.engines import open_engine
+    from nddr_deploy.errors import NddrError
+    from nddr_deploy.evaluate.score import evaluate
+    from nddr_deploy.export.recipe import export_checkpoint
+    from nddr_deploy.inference.run import infer
+    from nddr_deploy.manifest import Manifest
+    from nddr_deploy.network import build_network
+    from nddr_deploy.network.config import NetworkConfig
+    from nddr_deploy.training.run import train
+
+__all__ = [
+    "Manifest",
+    "NddrError",
+    "NetworkConfig",
+    "benchmark",
+    "build_network",
+    "evaluate",
+    "export_checkpoint",
+    "infer",
+    "load_checkpoint",
+    "open_dataset",
+    "open_engine",
+    "save_checkpoint",
+    "train",
+]
+__version__ = "0.1.0"
+
+_HOME = {
+    "Manifest": "manifest",
+    "NddrError": "errors",
+    "NetworkConfig": "network.config",
+    "benchmark": "benchmark.run",
+    "build_network": "network",
+    "evaluate": "evaluate.score",
+    "export_checkpoint": "export.recipe",
+    "infer": "inference.run",
+    "load_checkpoint": "checkpoint",
+    "open_dataset": "data",
+    "open_engine": "engines",
+    "save_checkpoint": "checkpoint",
+    "train": "training.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'nddr_deploy' has no attribute {name!r}")
+    return getattr(import_module(f"nddr_deploy.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
