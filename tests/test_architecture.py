@@ -6,16 +6,14 @@ import json
 import os
 import subprocess
 import sys
-import tomllib
 from importlib import import_module
-from pathlib import Path
+from importlib.metadata import entry_points
 
 import pytest
 
 import nddr_deploy
 
-ROOT = Path(__file__).parents[1]
-SCRIPTS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+SCRIPTS = {entry.name: entry.value for entry in entry_points(group="console_scripts") if entry.name.startswith("nddr-")}
 HEAVY = ("torch", "onnx", "onnxruntime", "openvino", "numba", "cv2", "av", "matplotlib", "accelerate", "jsonargparse")
 
 
