@@ -1,0 +1,57 @@
+"""Files are whole, or not there."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from nddr_deploy.errors import InputError
+from nddr_deploy.files import finished_file, sha256
+
+
+def test_a_finished_file_appears_under_its_name_and_leaves_nothing_else(tmp_path: Path) -> None:
+    with finished_file(tmp_path / "a.bin") as temporary:
+        temporary.write_bytes(b"whole")
+        assert not (tmp_path / "a.bin").exists()
+
+    assert (tmp_path / "a.bin").read_bytes() == b"whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_failed_run_keeps_the_good_file_and_removes_its_own(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"good")
+
+    with pytest.raises(ZeroDivisionError), finished_file(tmp_path / "a.bin") as temporary:
+        temporary.write_bytes(b"half")
+        raise ZeroDivisionError
+
+    assert (tmp_path / "a.bin").read_bytes() == b"good"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_the_temporary_name_keeps_the_suffix_and_is_hidden(tmp_path: Path) -> None:
+    with finished_file(tmp_path / "video.mp4") as temporary:
+        temporary.write_bytes(b"x")
+
+        assert temporary.suffix == ".mp4"
+        assert temporary.name.startswith(".")
+
+
+def test_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"), finished_file(tmp_path / "no" / "a.bin"):
+        pass
+
+
+def test_a_folder_under_the_files_name_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").mkdir()
+
+    with pytest.raises(InputError, match="is a folder"), finished_file(tmp_path / "a.bin"):
+        pass
+
+
+def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+
+    assert sha256(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
