@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from types import TracebackType
+from typing import TypeVar
 
 import numpy as np
 from typing_extensions import Self
@@ -12,6 +13,8 @@ from nddr_deploy.errors import InputError
 from nddr_deploy.manifest import Manifest
 from nddr_deploy.preprocess import Image
 from nddr_deploy.tasks.base import Array
+
+Held = TypeVar("Held")
 
 
 class Engine(ABC):
@@ -22,12 +25,14 @@ class Engine(ABC):
         backend: the key in `BACKENDS`.
         precision: what the arithmetic really runs in: "fp32", "bf16", "fp16" or "int8".
         device: what it runs on, for people.
+        threads: that one pass may use.
     """
 
     manifest: Manifest
     backend: str
     precision: str
     device: str
+    threads: int
 
     def infer(self, images: Image) -> dict[str, Array]:
         """Every head's output from one pass over a batch.
@@ -39,7 +44,7 @@ class Engine(ABC):
             Task name -> output with N in front, raw or decoded as `manifest.outputs` says. The arrays are the caller's to keep.
 
         Raises:
-            InputError: another type, shape or batch than the model takes.
+            InputError: another type, shape or batch than the model takes; the engine is closed.
         """
         self._check(images)
         return self._run(np.ascontiguousarray(images))
@@ -70,6 +75,12 @@ class Engine(ABC):
     def _run(self, images: Image) -> dict[str, Array]:
         """`infer` after the checks."""
 
+    def _held(self, held: Held | None) -> Held:
+        """What a backend holds until it is closed."""
+        if held is None:
+            raise InputError("This engine is closed. Open the model again with `open_engine`.")
+        return held
+
     @abstractmethod
     def close(self) -> None:
         """Free what the backend holds. May be called twice."""
@@ -77,5 +88,7 @@ class Engine(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

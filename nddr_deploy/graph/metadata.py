@@ -18,14 +18,26 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
     Raises:
         ModelFileError: no file, no ONNX, an ONNX file that was not exported by nddr-deploy, or one with a damaged manifest.
     """
-    model = read_model(path)
+    return manifest_of(read_model(path), source=str(path))
+
+
+def manifest_of(model: onnx.ModelProto, *, source: str) -> Manifest:
+    """`read_manifest` of a model that is loaded already.
+
+    Args:
+        model: a whole ONNX model.
+        source: the file it came from, for the error.
+
+    Raises:
+        ModelFileError: there is no manifest in it, or a damaged one.
+    """
     entries = {entry.key: entry.value for entry in model.metadata_props}
     if METADATA_KEY not in entries:
         raise ModelFileError(
-            f"{path} is an ONNX file without a manifest ({METADATA_KEY!r} in its metadata), so its tasks and "
+            f"{source} is an ONNX file without a manifest ({METADATA_KEY!r} in its metadata), so its tasks and "
             "pre-processing are unknown. Use a file written by nddr-export."
         )
-    return Manifest.from_json(entries[METADATA_KEY], source=str(path))
+    return Manifest.from_json(entries[METADATA_KEY], source=source)
 
 
 def write_manifest(model: onnx.ModelProto, manifest: Manifest) -> None:

@@ -1,0 +1,77 @@
+"""What every backend that opens ONNX files needs to know before it does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from nddr_deploy.errors import ModelFileError, UnsupportedError
+from nddr_deploy.graph.metadata import manifest_of, read_model
+from nddr_deploy.manifest import Manifest
+
+INPUT = "images"
+INTEGER_OPS = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """An exported model on disk.
+
+    Attributes:
+        path: of the file.
+        manifest: from its metadata; its tasks are exactly the graph's outputs.
+        precision: that its numbers are written for: "fp32", "fp16" or "int8" (Q/DQ nodes).
+    """
+
+    path: Path
+    manifest: Manifest
+    precision: str
+
+    @classmethod
+    def read(cls, path: Path) -> OnnxFile:
+        """Read and cross-check the parts.
+
+        Raises:
+            ModelFileError: no file, not ONNX, no manifest, or one that contradicts the graph.
+        """
+        model = read_model(path)
+        manifest = manifest_of(model, source=str(path))
+        weights = {weight.name for weight in model.graph.initializer}
+        inputs = [value.name for value in model.graph.input if value.name not in weights]
+        outputs = [value.name for value in model.graph.output]
+        names = [task.name for task in manifest.tasks]
+        if inputs != [INPUT] or sorted(outputs) != sorted(names):
+            raise ModelFileError(
+                f"{path}: the graph takes {inputs} and returns {outputs}, but by its manifest it should take "
+                f"{[INPUT]} and return {names}. Export the model again."
+            )
+        return cls(path, manifest, _precision(model))
+
+    def check_precision(self, asked: str | None, supported: tuple[str, ...], backend: str) -> str:
+        """The precision to run in: the one asked for, or the file's own.
+
+        Args:
+            asked: by the user; None takes what the file is written for.
+            supported: what the backend can make of an fp32 file.
+            backend: its name, for the message.
+
+        Raises:
+            UnsupportedError: this file cannot be run so.
+        """
+        wanted = asked or self.precision
+        possible = supported if self.precision == "fp32" else (self.precision,) if self.precision == "int8" else ()
+        if wanted not in possible:
+            choices = " or ".join(possible) or "nothing on this processor; use the fp32 file"
+            raise UnsupportedError(
+                f"{self.path}: {backend} cannot run this {self.precision} file in {wanted}. Possible: {choices}."
+            )
+        return wanted
+
+
+def _precision(model: onnx.ModelProto) -> str:
+    if any(node.op_type in INTEGER_OPS for node in model.graph.node):
+        return "int8"
+    halves = any(weight.data_type == onnx.TensorProto.FLOAT16 and weight.dims for weight in model.graph.initializer)
+    return "fp16" if halves else "fp32"

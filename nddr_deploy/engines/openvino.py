@@ -1,0 +1,96 @@
+"""OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import openvino
+
+from nddr_deploy.engines.base import Engine
+from nddr_deploy.engines.machine import default_threads
+from nddr_deploy.engines.onnx_file import INPUT, OnnxFile
+from nddr_deploy.errors import ModelFileError, UnsupportedError
+from nddr_deploy.preprocess import Image
+from nddr_deploy.tasks.base import Array
+
+# What the arithmetic between Q/DQ nodes and in unquantised layers runs in.
+HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
+
+
+class OpenVinoEngine(Engine):
+    """Runs an exported model with OpenVINO's CPU plugin.
+
+    The precision is pinned: left alone, OpenVINO computes in bf16 wherever the processor can.
+
+    Args:
+        path: an ONNX file that nddr-export wrote.
+        threads: of one pass; None is `machine.default_threads()`.
+        precision: "fp32" or, where the processor has it, "bf16"; "int8" where the file itself holds Q/DQ nodes.
+
+    Raises:
+        ModelFileError: the file cannot be used.
+        UnsupportedError: a precision that OpenVINO, this processor or this file does not have.
+    """
+
+    backend = "openvino"
+    device = "CPU"
+
+    def __init__(self, path: Path, *, threads: int | None = None, precision: str | None = None) -> None:
+        file = OnnxFile.read(path)
+        self.manifest = file.manifest
+        self.precision = file.check_precision(precision, ("fp32", "bf16"), "OpenVINO on a CPU")
+        self.threads = threads or default_threads()
+        self._names = [task.name for task in file.manifest.tasks]
+        self._compiled: openvino.CompiledModel | None = compile_model(path, self.precision, threads=self.threads)
+        self._request: openvino.InferRequest | None = self._compiled.create_infer_request()
+
+    def _run(self, images: Image) -> dict[str, Array]:
+        request = self._held(self._request)
+        request.infer({INPUT: images}, share_inputs=True)
+        # the request's tensors are written again by the next pass
+        return {name: np.array(request.get_tensor(name).data) for name in self._names}
+
+    def close(self) -> None:
+        self._request = None
+        self._compiled = None
+
+
+def compile_model(model: Path | bytes, precision: str, *, threads: int) -> openvino.CompiledModel:
+    """A model compiled for one request at a time on the CPU, in the precision asked for.
+
+    Args:
+        model: an ONNX file, or its bytes.
+        precision: key of `HINTS`.
+        threads: of one pass.
+
+    Raises:
+        ModelFileError: OpenVINO cannot load it.
+        UnsupportedError: the processor lacks the precision, or OpenVINO chose another one.
+    """
+    core = openvino.Core()
+    name = str(model) if isinstance(model, Path) else "the model"
+    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "bf16" and "BF16" not in able:
+        raise UnsupportedError(
+            f"{name}: this processor has no bf16 arithmetic that OpenVINO uses (it has {', '.join(able)}). Ask for fp32."
+        )
+    settings = {
+        "INFERENCE_PRECISION_HINT": HINTS[precision],
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    try:
+        compiled = core.compile_model(
+            core.read_model(model if isinstance(model, bytes) else str(model)), "CPU", settings
+        )
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ModelFileError(f"{name}: OpenVINO cannot load it ({reason}). Export the model again.") from error
+    chosen = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    if chosen != HINTS[precision]:
+        raise UnsupportedError(
+            f"{name}: asked OpenVINO for {HINTS[precision]}; it chose {chosen}. Ask for another one."
+        )
+    return compiled
