@@ -41,7 +41,8 @@ class Engine(ABC):
             images: uint8 (N, H, W, 3) RGB of the manifest's size.
 
         Returns:
-            Task name -> output with N in front, raw or decoded as `manifest.outputs` says. The arrays are the caller's to keep.
+            Task name -> output with N in front, raw or decoded as `manifest.outputs` says. The arrays are the
+            caller's to keep.
 
         Raises:
             InputError: another type, shape or batch than the model takes; the engine is closed.

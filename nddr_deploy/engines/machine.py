@@ -73,7 +73,8 @@ def default_threads() -> int:
 def available_cores(system: Path = Path("/sys")) -> int:
     """Physical cores that this process may use: its affinity, less twin hyper-threads, within the container's quota.
 
-    More threads than that halve the speed of a network: twins share one multiplier, and a quota stops all threads at once.
+    More threads than that halve the speed of a network: twins share one multiplier, and a quota stops all threads at
+    once.
     """
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     cores = set()
