@@ -5,6 +5,7 @@ The same code scores and draws the results of PyTorch, ONNX Runtime, OpenVINO an
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from nddr_deploy.errors import ConfigError, InputError
 from nddr_deploy.preprocess import Image
 from nddr_deploy.resize import Grid
 
 Array = npt.NDArray[Any]
 IGNORE_LABEL = 255
+TASK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
 class Metric(Protocol):
@@ -51,6 +54,13 @@ class Task(ABC):
     headline: ClassVar[str]
     higher_is_better: ClassVar[bool]
 
+    def __post_init__(self) -> None:
+        # It names an output of the graph, whose input is "images", and files and folders of results.
+        if not isinstance(self.name, str) or not TASK_NAME.fullmatch(self.name) or self.name == "images":
+            raise ConfigError(
+                f"{self.name!r} cannot name a task. Use a letter, then letters, digits, '_' and '-'; not 'images', the input."
+            )
+
     @property
     @abstractmethod
     def channels(self) -> int:
@@ -82,6 +92,10 @@ class Task(ABC):
     def render(self, decoded: Array, frame: Image) -> Image:
         """A picture of the result alone, RGB uint8 of the frame's size (pooled tasks: a text badge on the frame)."""
 
+    def caption(self, decoded: Array) -> str:
+        """What a pooled result says in a few words, as in "age 34"; empty for dense tasks."""
+        return ""
+
     def legend(self) -> list[tuple[str, tuple[int, int, int]]]:
         """(text, RGB colour) rows that explain `render`; empty where a legend makes no sense."""
         return []
@@ -96,6 +110,31 @@ class Task(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, "name": self.name, **self.options()}
+
+
+def check_raw(task: Task, raw: Array, grid: Grid | None) -> None:
+    """Raise InputError unless `raw` is one sample of the task's raw output, and of the size that the grid reads."""
+    dimensions, form = (3, f"({task.channels}, h, w)") if task.head == "dense" else (1, f"({task.channels},)")
+    if raw.ndim != dimensions or raw.shape[0] != task.channels or raw.size == 0:
+        raise InputError(f"{task.name}: expected one sample's raw output {form}; got {raw.shape}. Decode a batch one by one.")
+    if grid is not None and raw.shape[1:] != grid.source_hw:
+        raise InputError(f"{task.name}: the grid reads a map of {grid.source_hw}; the raw output is {raw.shape[1:]}.")
+
+
+def check_same_size(name: str, decoded: Array, other: Array) -> None:
+    """Raise InputError unless both have the same height and width."""
+    if decoded.shape[:2] != other.shape[:2]:
+        raise InputError(
+            f"{name}: a result of {decoded.shape[0]}x{decoded.shape[1]} pixels meets one of "
+            f"{other.shape[0]}x{other.shape[1]}. Bring both to one size first, see `Task.resample`."
+        )
+
+
+def softmax(logits: Array) -> Array:
+    """Probabilities (C,) float32 of logits (C,)."""
+    powers = np.exp(logits - logits.max())
+    probabilities: Array = powers / powers.sum()
+    return probabilities
 
 
 Results = Mapping[str, Array]

@@ -1,0 +1,116 @@
+"""Depth: metres along the camera's axis, per pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from nddr_deploy import resample
+from nddr_deploy.errors import ConfigError, InputError
+from nddr_deploy.preprocess import Image
+from nddr_deploy.resize import Grid
+from nddr_deploy.tasks.base import Array, Metric, Task, as_sample, check_raw, check_same_size
+
+
+@dataclass(frozen=True)
+class Depth(Task):
+    """Metres; 0 in targets means "not measured".
+
+    Shapes:
+        raw: (1, h, w) metres, linear. decoded and target: (H, W) float32.
+
+    Args:
+        max_m: what `render` draws as the farthest, in metres. It never changes a value.
+    """
+
+    name: str = "depth"
+    max_m: float = 10.0
+
+    kind: ClassVar[str] = "depth"
+    head: ClassVar[Literal["dense", "pooled"]] = "dense"
+    loss: ClassVar[str] = "l1"
+    headline: ClassVar[str] = "AbsRel"
+    higher_is_better: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.max_m, bool) or not isinstance(self.max_m, (int, float)) or not 0 < self.max_m < float("inf"):
+            raise ConfigError(f"{self.name}: max_m must be a positive number of metres; got {self.max_m!r}.")
+        object.__setattr__(self, "max_m", float(self.max_m))
+
+    @property
+    def channels(self) -> int:
+        return 1
+
+    def decode(self, raw: Array, grid: Grid | None = None) -> Array:
+        """Resized bilinearly; a negative output, which no distance can be, becomes 0."""
+        check_raw(self, raw, grid)
+        metres = resample.bilinear(as_sample(raw)[0], grid)
+        return np.maximum(metres, np.float32(0), out=metres)
+
+    def resample(self, decoded: Array, grid: Grid) -> Array:
+        return resample.bilinear(as_sample(decoded), grid)
+
+    def metric(self) -> Metric:
+        return DepthMetric()
+
+    def as_target(self, decoded: Array) -> Array:
+        return decoded
+
+    def render(self, decoded: Array, frame: Image) -> Image:
+        """Near is red, far is blue; black where nothing was measured."""
+        check_same_size(self.name, decoded, frame)
+        picture = self._colour(decoded)
+        picture[~(decoded > 0)] = 0
+        return picture
+
+    def legend(self) -> list[tuple[str, tuple[int, int, int]]]:
+        metres = np.linspace(0, self.max_m, 5, dtype=np.float32)
+        colours = self._colour(metres[None])[0].tolist()
+        return [(f"{value:.3g} m", (red, green, blue)) for value, (red, green, blue) in zip(metres, colours, strict=True)]
+
+    def _colour(self, metres: Array) -> Image:
+        import cv2
+
+        nearness = np.nan_to_num(255 - metres * np.float32(255 / self.max_m)).clip(0, 255).round().astype(np.uint8)
+        return np.ascontiguousarray(cv2.applyColorMap(nearness, cv2.COLORMAP_TURBO)[..., ::-1])  # BGR -> RGB
+
+    def flip(self, target: Array) -> Array:
+        return np.ascontiguousarray(target[:, ::-1])
+
+    def options(self) -> dict[str, Any]:
+        return {"max_m": self.max_m}
+
+
+class DepthMetric:
+    """RMSE in metres, mean |error| / truth ("AbsRel") and the share with max(p / t, t / p) < 1.25, over all measured pixels.
+
+    Raises:
+        InputError: sizes differ, or a prediction at a measured pixel is NaN.
+    """
+
+    def __init__(self) -> None:
+        self.pixels = 0
+        self._squares = 0.0
+        self._relative = 0.0
+        self._near = 0
+
+    def update(self, decoded: Array, target: Array) -> None:
+        check_same_size("depth", decoded, target)
+        valid = target > 0
+        found, truth = decoded[valid].astype(np.float64), target[valid].astype(np.float64)
+        if np.isnan(found).any():
+            raise InputError("A prediction of depth holds NaN. Look for NaN in the model's raw output.")
+        error = np.abs(found - truth)
+        self.pixels += truth.size
+        self._squares += float(np.square(error).sum())
+        self._relative += float((error / truth).sum())
+        self._near += int(np.count_nonzero((found < 1.25 * truth) & (truth < 1.25 * found)))
+
+    def result(self) -> dict[str, float]:
+        if not self.pixels:
+            return dict.fromkeys(("RMSE", "AbsRel", "delta_1.25"), float("nan"))
+        rmse = float(np.sqrt(self._squares / self.pixels))
+        return {"RMSE": rmse, "AbsRel": self._relative / self.pixels, "delta_1.25": self._near / self.pixels}

@@ -1,0 +1,138 @@
+"""Surface normals: the direction each visible surface faces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from nddr_deploy import resample
+from nddr_deploy.errors import InputError
+from nddr_deploy.preprocess import Image
+from nddr_deploy.resize import Grid
+from nddr_deploy.tasks.base import Array, Metric, Task, as_sample, check_raw, check_same_size
+
+THRESHOLDS_DEGREES = (11.25, 22.5, 30.0)
+
+
+@dataclass(frozen=True)
+class Normals(Task):
+    """A unit vector per pixel that points toward the camera; camera axes x right, y down, z forward.
+
+    A wall that faces the camera is (0, 0, -1), the floor (0, -1, 0). Targets hold zeros where the normal is not known.
+
+    Shapes:
+        raw: (3, h, w), any length. decoded and target: (H, W, 3) float32.
+
+    Source:
+        Gao et al., NDDR-CNN, CVPR 2019, section 4.1.
+    """
+
+    name: str = "normals"
+
+    kind: ClassVar[str] = "normals"
+    head: ClassVar[Literal["dense", "pooled"]] = "dense"
+    loss: ClassVar[str] = "cosine"
+    headline: ClassVar[str] = "mean_angle"
+    higher_is_better: ClassVar[bool] = False
+
+    @property
+    def channels(self) -> int:
+        return 3
+
+    def decode(self, raw: Array, grid: Grid | None = None) -> Array:
+        """Resized bilinearly, then brought to length 1. A zero vector becomes (0, 0, -1); NaN stays NaN."""
+        check_raw(self, raw, grid)
+        return resample.unit_vectors(resample.bilinear(as_sample(raw), grid))
+
+    def resample(self, decoded: Array, grid: Grid) -> Array:
+        planes = np.ascontiguousarray(decoded.transpose(2, 0, 1))
+        return resample.unit_vectors(resample.bilinear(planes, grid))
+
+    def metric(self) -> Metric:
+        return NormalsMetric()
+
+    def as_target(self, decoded: Array) -> Array:
+        return decoded
+
+    def render(self, decoded: Array, frame: Image) -> Image:
+        """Red for right, green for up, blue for toward the camera; black where a target is not known."""
+        check_same_size(self.name, decoded, frame)
+        signs = np.array([127.5, -127.5, -127.5], dtype=np.float32)
+        picture: Image = np.rint(decoded * signs + np.float32(127.5)).clip(0, 255).astype(np.uint8)
+        picture[~decoded.any(axis=2)] = 0
+        return picture
+
+    def legend(self) -> list[tuple[str, tuple[int, int, int]]]:
+        return [("right", (255, 128, 128)), ("up", (128, 255, 128)), ("toward the camera", (128, 128, 255))]
+
+    def flip(self, target: Array) -> Array:
+        """Mirrored, and what pointed right now points left: x changes its sign."""
+        return np.ascontiguousarray(target[:, ::-1]) * np.array([-1, 1, 1], dtype=target.dtype)
+
+    def options(self) -> dict[str, Any]:
+        return {}
+
+
+class NormalsMetric:
+    """Angles in degrees between unit normals, over all valid pixels of the data set.
+
+    Mean and shares are exact. The median comes from a histogram with bins of 0.001 degrees and is at most half a bin off:
+    memory stays the same for any number of pixels.
+
+    Args:
+        inclusive: "within t" counts angles <= t (the paper); False counts < t, as one public code base does.
+
+    Raises:
+        InputError: sizes differ, or a prediction at a valid pixel is NaN or has no direction.
+    """
+
+    BIN_DEGREES = 0.001
+
+    def __init__(self, *, inclusive: bool = True) -> None:
+        self.inclusive = inclusive
+        self.pixels = 0
+        self._sum = 0.0
+        self._within = dict.fromkeys(THRESHOLDS_DEGREES, 0)
+        self._histogram = np.zeros(round(180 / self.BIN_DEGREES) + 1, dtype=np.int64)
+
+    def update(self, decoded: Array, target: Array) -> None:
+        check_same_size("normals", decoded, target)
+        valid = (target[..., 0] != 0) | (target[..., 1] != 0) | (target[..., 2] != 0)
+        angles = angles_between(decoded[valid], target[valid])
+        if np.isnan(angles).any():
+            raise InputError("A prediction of normals holds NaN or zero vectors. Look for NaN in the model's raw output.")
+        self.pixels += angles.size
+        self._sum += float(angles.sum())
+        for threshold in THRESHOLDS_DEGREES:
+            inside = angles <= threshold if self.inclusive else angles < threshold
+            self._within[threshold] += int(np.count_nonzero(inside))
+        bins = np.rint(angles / self.BIN_DEGREES).astype(np.int64)
+        self._histogram += np.bincount(bins, minlength=len(self._histogram))
+
+    def result(self) -> dict[str, float]:
+        shares = {f"within_{threshold:g}": self._share(count) for threshold, count in self._within.items()}
+        return {"mean_angle": self._share(self._sum), "median_angle": self._median(), **shares}
+
+    def _share(self, total: float) -> float:
+        return total / self.pixels if self.pixels else float("nan")
+
+    def _median(self) -> float:
+        if not self.pixels:
+            return float("nan")
+        below = np.cumsum(self._histogram)
+        low, high = np.searchsorted(below, [(self.pixels + 1) // 2, self.pixels // 2 + 1])
+        return float(low + high) / 2 * self.BIN_DEGREES
+
+
+def angles_between(first: Array, second: Array) -> Array:
+    """Degrees between vectors (N, 3) and (N, 3), float64. Exact near 0 and 180, where arccos loses half its digits.
+
+    Source:
+        Kahan: the angle is 2 atan2(|u - v|, |u + v|) for unit vectors u, v.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        u, v = (vectors / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True) for vectors in (first, second))
+    angles: Array = np.degrees(2 * np.arctan2(np.linalg.norm(u - v, axis=1), np.linalg.norm(u + v, axis=1)))
+    return angles
