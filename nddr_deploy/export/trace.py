@@ -1,0 +1,134 @@
+"""A network as a flat graph of layer calls (torch.fx), ready to be rewritten."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+
+from nddr_deploy.errors import UnsupportedError
+from nddr_deploy.network.resize import Resize
+
+_SILENT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.Identity)
+
+
+class _Tracer(fx.Tracer):
+    """Keeps layers whole: PyTorch's own modules and `Resize`, which becomes one ONNX node."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, Resize) or super().is_leaf_module(m, module_qualified_name)
+
+
+def trace(network: nn.Module, example: Sequence[Tensor]) -> fx.GraphModule:
+    """A copy of `network` in evaluation mode, as a graph whose nodes know their shapes.
+
+    What does nothing in evaluation (dropout, identity) and what no output needs is left out; what depends on
+    weights alone is computed now and becomes a weight.
+
+    Args:
+        network: left as it was.
+        example: inputs, for the shapes.
+
+    Raises:
+        UnsupportedError: the network's `forward` decides something by looking at values or shapes.
+    """
+    root = deepcopy(network).eval()
+    tracer = _Tracer()
+    try:
+        graph = tracer.trace(root)
+    except (fx.proxy.TraceError, TypeError) as error:
+        raise UnsupportedError(
+            f"{type(network).__name__} cannot be exported: its forward depends on values that are known only when it "
+            f"runs ({str(error).splitlines()[0]}). Write it without such a branch."
+        ) from error
+    module = fx.GraphModule(root, graph, type(network).__name__)
+    _drop_silent_layers(module)
+    _compute_constants(module)
+    clean(module)
+    module.requires_grad_(False)
+    with torch.no_grad():
+        ShapeProp(module).propagate(*example)
+    return module
+
+
+def clean(module: fx.GraphModule) -> None:
+    """Drop calls that no output needs, and layers that are no longer called."""
+    module.graph.eliminate_dead_code()
+    module.delete_all_unused_submodules()
+    module.graph.lint()
+    module.recompile()
+
+
+def shape(node: fx.Node) -> tuple[int, ...]:
+    """Of the node's value on the example that the network was traced with."""
+    return tuple(node.meta["tensor_meta"].shape)
+
+
+def layer(module: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+    """The layer that the node calls; None where the node is no call of a layer."""
+    return module.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def call_sites(module: fx.GraphModule) -> Mapping[str, list[fx.Node]]:
+    """Layer name -> every node that calls that layer. (A layer with several names is traced under one of them.)"""
+    sites: dict[str, list[fx.Node]] = defaultdict(list)
+    for node in module.graph.nodes:
+        if node.op == "call_module":
+            sites[str(node.target)].append(node)
+    return sites
+
+
+def replace_layer(module: fx.GraphModule, name: str, new: nn.Module) -> None:
+    parent, _, leaf = name.rpartition(".")
+    setattr(module.get_submodule(parent), leaf, new)
+
+
+def _drop_silent_layers(module: fx.GraphModule) -> None:
+    for node in list(module.graph.nodes):
+        silent_function = node.op == "call_function" and node.target is nn.functional.dropout
+        if isinstance(layer(module, node), _SILENT) or silent_function:
+            node.replace_all_uses_with(node.args[0])
+            module.graph.erase_node(node)
+
+
+def _compute_constants(module: fx.GraphModule) -> None:
+    """Evaluate what depends on weights alone, as in the softmax of a mixing matrix."""
+    values: dict[fx.Node, Any] = {}
+    with torch.no_grad():
+        for node in module.graph.nodes:
+            if node.op == "get_attr":
+                values[node] = _attribute(module, str(node.target))
+            elif node.op in ("call_function", "call_method") and node.all_input_nodes:
+                if all(source in values for source in node.all_input_nodes):
+                    args, kwargs = fx.map_arg((node.args, node.kwargs), values.__getitem__)
+                    function: Callable[..., Any] = (
+                        node.target if callable(node.target) else getattr(type(args[0]), str(node.target))
+                    )
+                    values[node] = function(*args, **kwargs)
+        for node, value in values.items():
+            used_outside = any(user not in values for user in node.users)
+            if node.op != "get_attr" and used_outside and isinstance(value, Tensor):
+                name = f"{_origin(node)}_{node.name}"
+                module.register_buffer(name, value.detach().clone())
+                with module.graph.inserting_before(node):
+                    constant = module.graph.get_attr(name)
+                node.replace_all_uses_with(constant)
+
+
+def _origin(node: fx.Node) -> str:
+    """The name of the first weight that a constant was computed from, as a valid attribute name."""
+    while node.op != "get_attr":
+        node = node.all_input_nodes[0]
+    return str(node.target).replace(".", "_")
+
+
+def _attribute(module: nn.Module, path: str) -> Any:
+    value: Any = module
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
