@@ -34,12 +34,6 @@ def _decode(task: Task, output: Array, manifest: Manifest, fit: Fit) -> Array:
         # raw maps are (C, h, w); a pooled vector has no place in the image
         grid = fit.grid((output.shape[1], output.shape[2]), manifest.resize) if task.head == "dense" else None
         return task.decode(output, grid)
-    if task.head == "pooled" or _is_identity(fit, output):
+    if task.head == "pooled":
         return np.asarray(output)
     return task.resample(output, fit.grid((output.shape[0], output.shape[1])))
-
-
-def _is_identity(fit: Fit, decoded: Array) -> bool:
-    """The frame is the model's image, pixel for pixel. `decoded` is (H, W) or (H, W, 3)."""
-    whole = (fit.height, fit.width) == fit.size_hw
-    return whole and fit.frame_hw == fit.size_hw == decoded.shape[:2]
