@@ -2,7 +2,8 @@
 
 Three rules, tried in this order for every BatchNorm layer:
 
-1. *before*: into the convolutions (or fully connected layers) whose output it reads. Exact when nothing else reads that output.
+1. *before*: into the convolutions (or fully connected layers) whose output it reads. Exact when nothing else reads
+   that output.
 2. *after*: into the convolutions that read its output: the scale into the weight, the shift into the bias. Exact only
    without zero padding: the padding zeros come after the BatchNorm, so the shift must not reach them. Resizing,
    averaging and concatenating keep `scale * x + shift` what it is, so convolutions behind them count, too.
@@ -126,7 +127,7 @@ def fold_into_before(old: Linear, scale: Tensor, shift: Tensor) -> Linear:
 
 
 def fold_into_after(old: Linear, scale: Tensor, shift: Tensor, start: int = 0) -> Linear:
-    """`old(scale * x + shift)` as one layer, where scale and shift are for the inputs from `start` on; padding must be none."""
+    """`old(scale * x + shift)` as one layer; scale and shift belong to the inputs from `start` on. No padding with zeros."""
     groups = 1 if isinstance(old, nn.Linear) else old.groups
     weight = old.weight.double()  # (outputs, inputs / groups, ...)
     inputs = weight.shape[1] * groups
@@ -182,7 +183,7 @@ def _foldable_before(module: fx.GraphModule, sites: list[fx.Node]) -> list[str] 
 
 
 def _foldable_after(module: fx.GraphModule, sites: list[fx.Node]) -> dict[str, int] | str:
-    """The layers that read the BatchNorm, with their first input channel that comes from it, or why they cannot take it."""
+    """The layers that read the BatchNorm -> their first input channel from it; or why they cannot take it."""
     called = call_sites(module)
     starts: dict[str, int] = {}
     reached: list[fx.Node] = []

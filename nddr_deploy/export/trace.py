@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -101,15 +101,15 @@ def _compute_constants(module: fx.GraphModule) -> None:
     values: dict[fx.Node, Any] = {}
     with torch.no_grad():
         for node in module.graph.nodes:
+            sources = node.all_input_nodes
             if node.op == "get_attr":
                 values[node] = _attribute(module, str(node.target))
-            elif node.op in ("call_function", "call_method") and node.all_input_nodes:
-                if all(source in values for source in node.all_input_nodes):
-                    args, kwargs = fx.map_arg((node.args, node.kwargs), values.__getitem__)
-                    function: Callable[..., Any] = (
-                        node.target if callable(node.target) else getattr(type(args[0]), str(node.target))
-                    )
-                    values[node] = function(*args, **kwargs)
+            elif (
+                node.op in ("call_function", "call_method") and sources and all(source in values for source in sources)
+            ):
+                args, kwargs = fx.map_arg((node.args, node.kwargs), values.__getitem__)
+                function = node.target if callable(node.target) else getattr(type(args[0]), str(node.target))
+                values[node] = function(*args, **kwargs)
         for node, value in values.items():
             used_outside = any(user not in values for user in node.users)
             if node.op != "get_attr" and used_outside and isinstance(value, Tensor):

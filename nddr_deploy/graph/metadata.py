@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from nddr_deploy.errors import ModelFileError
 from nddr_deploy.manifest import METADATA_KEY, Manifest
@@ -16,7 +16,7 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
     """What an exported ONNX file takes and returns.
 
     Raises:
-        ModelFileError: no file, no ONNX, an ONNX file that was not exported by nddr-deploy, or one with a damaged manifest.
+        ModelFileError: no file, not ONNX, or an ONNX file without a (readable) manifest.
     """
     return manifest_of(read_model(path), source=str(path))
 
