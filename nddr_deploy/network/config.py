@@ -41,5 +41,7 @@ class NetworkConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> NetworkConfig:
         unknown = sorted(set(values) - set(cls.__dataclass_fields__))
         if unknown:
-            raise ConfigError(f"network: {unknown[0]!r} is no setting. Settings: {', '.join(cls.__dataclass_fields__)}.")
+            raise ConfigError(
+                f"network: {unknown[0]!r} is no setting. Settings: {', '.join(cls.__dataclass_fields__)}."
+            )
         return cls(**values)
