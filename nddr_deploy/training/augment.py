@@ -1,0 +1,109 @@
+"""Variations of a training sample that keep image and targets aligned. numpy and cv2 only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from nddr_deploy.errors import ConfigError
+from nddr_deploy.preprocess import Image
+from nddr_deploy.tasks.base import IGNORE_LABEL, Array, Task
+from nddr_deploy.training.config import AugmentConfig
+
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+def augment(
+    image: Image,
+    targets: Mapping[str, Array],
+    tasks: Sequence[Task],
+    settings: AugmentConfig,
+    padding: tuple[int, int, int],
+    random: np.random.Generator,
+) -> tuple[Image, dict[str, Array]]:
+    """Scale and crop, mirror, and change colours, each as far as `settings` asks.
+
+    Args:
+        image: RGB uint8 (H, W, 3).
+        targets: task name -> target, as in `data.Sample`.
+        tasks: whose targets are kept.
+        padding: RGB colour of what a crop shows outside the image.
+        random: the only source of chance.
+
+    Raises:
+        ConfigError: a range of factors that is empty or not positive, or a colour change outside 0 .. 1.
+    """
+    varied = {task.name: targets[task.name] for task in tasks}
+    low, high = settings.scale
+    if not 0 < low <= high:
+        raise ConfigError(
+            f"augment.scale: expected a range of positive factors, as in [0.8, 1.25]; got {list(settings.scale)}."
+        )
+    if settings.crop_hw is not None or (low, high) != (1.0, 1.0):
+        image, varied = _window(image, varied, tasks, settings, padding, random)
+    if settings.flip and random.random() < 0.5:
+        image = np.ascontiguousarray(image[:, ::-1])
+        varied = {task.name: task.flip(varied[task.name]) for task in tasks}
+    return _recolour(image, settings, random), varied
+
+
+def _window(
+    image: Image,
+    targets: Mapping[str, Array],
+    tasks: Sequence[Task],
+    settings: AugmentConfig,
+    padding: tuple[int, int, int],
+    random: np.random.Generator,
+) -> tuple[Image, dict[str, Array]]:
+    """A random window of the enlarged sample, read directly: bilinear for the image, nearest for targets."""
+    import cv2
+
+    height, width = image.shape[:2]
+    size_hw = settings.crop_hw or (height, width)
+    factor = random.uniform(*settings.scale)
+    # Where the window starts in the enlarged image; an image smaller than the window lies anywhere inside it.
+    top, left = (
+        int(np.floor(random.uniform(min(room, 0), max(room, 0) + 1)))
+        for room in (round(side * factor) - wanted for side, wanted in zip((height, width), size_hw, strict=True))
+    )
+    rows, columns = (
+        (start + np.arange(extent) + 0.5) / factor - 0.5 for start, extent in zip((top, left), size_hw, strict=True)
+    )
+    matrix = np.array([[1 / factor, 0, columns[0]], [0, 1 / factor, rows[0]]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    window = cv2.warpAffine(
+        image, matrix, size_hw[::-1], flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=padding
+    )
+
+    near_rows, near_columns = np.rint(rows).astype(int), np.rint(columns).astype(int)
+    inside = np.logical_and.outer(
+        (near_rows >= 0) & (near_rows < height), (near_columns >= 0) & (near_columns < width)
+    )  # (H, W) of the window
+    near_rows, near_columns = near_rows.clip(0, height - 1), near_columns.clip(0, width - 1)
+    varied: dict[str, Array] = {}
+    for task in tasks:
+        target = targets[task.name]
+        if task.head == "dense":
+            target = target[near_rows[:, None], near_columns[None]]
+            target[~inside] = IGNORE_LABEL if target.dtype == np.uint8 else 0
+        if task.kind == "depth":  # what looks twice as large is half as far away
+            target = target / np.float32(factor)
+        varied[task.name] = target
+    return np.asarray(window, dtype=np.uint8), varied
+
+
+def _recolour(image: Image, settings: AugmentConfig, random: np.random.Generator) -> Image:
+    changes = settings.brightness, settings.contrast, settings.saturation
+    if not all(0 <= change <= 1 for change in changes):
+        raise ConfigError(f"augment: brightness, contrast and saturation change by a share from 0 to 1; got {changes}.")
+    if not any(changes):
+        return image
+    brightness, contrast, saturation = (1 + random.uniform(-change, change) for change in changes)
+    values: Array = image.astype(np.float32)
+    grey = (values @ LUMA)[..., None]
+    values = grey + (values - grey) * np.float32(saturation)
+    mean = grey.mean()
+    values = (mean + (values - mean) * np.float32(contrast)) * np.float32(brightness)
+    recoloured: Image = values.round().clip(0, 255).astype(np.uint8)
+    return recoloured

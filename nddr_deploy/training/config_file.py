@@ -1,0 +1,131 @@
+"""A training configuration from YAML and `key=value` words, and back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from nddr_deploy import optional
+from nddr_deploy.errors import ConfigError, unknown_choice
+from nddr_deploy.training.config import TrainConfig
+
+
+def read_config(path: str | Path, overrides: Iterable[str] = ()) -> TrainConfig:
+    """The configuration in a YAML file, changed by words such as `optimiser.lr=0.01` and `tasks=[depth,normals]`.
+
+    Raises:
+        ConfigError: no such file, no YAML, an unknown setting, or a value of another type.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}). Give a YAML file; examples are in examples/."
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: this is not YAML ({' '.join(str(error).split())}).") from error
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected settings, as in `steps: 1000`; found a {type(values).__name__}.")
+    for word in overrides:
+        values = _with_override(values, word)
+    return config_from_dict(values)
+
+
+def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
+    """Check names and types of plain values and fill in the defaults.
+
+    Raises:
+        ConfigError: an unknown setting, or a value of another type.
+    """
+    _check_names(values, TrainConfig, ())
+    parser = optional.load("jsonargparse:ArgumentParser", extra="train")(exit_on_error=False)
+    argument_error = optional.load("jsonargparse:ArgumentError", extra="train")
+    parser.add_class_arguments(TrainConfig)
+    try:
+        parsed = parser.parse_object(deepcopy(_plain(values)), env=False)
+    except argument_error as error:
+        raise _wrong_value(error, values) from error
+    return TrainConfig(**parser.instantiate(parsed).as_dict())
+
+
+def config_to_dict(config: TrainConfig) -> dict[str, Any]:
+    """Plain values (no tuples), as they stand in YAML and in a checkpoint."""
+    values: dict[str, Any] = _plain(asdict(config))
+    return values
+
+
+def config_to_yaml(config: TrainConfig) -> str:
+    """What `--print_config` prints: every setting, in the order of `TrainConfig`."""
+    return yaml.safe_dump(config_to_dict(config), sort_keys=False, default_flow_style=None, allow_unicode=True)
+
+
+def _with_override(values: dict[str, Any], word: str) -> dict[str, Any]:
+    """A copy of `values` in which `a.b=value` is set."""
+    key, equals, text = word.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"{word!r} is no setting. Write key=value, as in optimiser.lr=0.01.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{word!r}: the value is not YAML ({' '.join(str(error).split())}).") from error
+    *parents, name = key.split(".")
+    changed = deepcopy(values)
+    inner = changed
+    for parent in parents:
+        inner = inner.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{word!r}: {parent} is a single value, {inner!r}; it has no settings below it.")
+    inner[name] = value
+    return changed
+
+
+def _check_names(values: Any, kind: Any, path: tuple[str, ...]) -> None:
+    """Every key of `values` must be a field of the dataclass `kind`, and so on below it."""
+    if not is_dataclass(kind):
+        return
+    where = ".".join(path) or "the configuration"
+    if not isinstance(values, Mapping):
+        raise ConfigError(
+            f"{where}: expected settings, as in `{where}: {{{fields(kind)[0].name}: ...}}`; found {values!r}."
+        )
+    hints = get_type_hints(kind)
+    for key, value in values.items():
+        if key not in hints:
+            raise unknown_choice(f"{where}: setting", str(key), [field.name for field in fields(kind)])
+        _check_names(value, hints[key], (*path, str(key)))
+
+
+def _wrong_value(error: Exception, values: Mapping[str, Any]) -> ConfigError:
+    """jsonargparse's report, which lists every alternative that failed, as one sentence."""
+    message = " ".join(str(error).split())
+    found = re.search(r'[Kk]ey "([^"]+)"', message)
+    kind: Any = TrainConfig
+    value: Any = values
+    expected = ""
+    for name in found.group(1).split(".") if found else ():
+        if not (is_dataclass(kind) and isinstance(value, Mapping) and name in value):
+            break
+        expected = str(next(field.type for field in fields(kind) if field.name == name))
+        kind, value = get_type_hints(kind)[name], value[name]
+    if not found or not expected:
+        return ConfigError(f"The configuration is wrong: {message}")
+    expected = expected.removeprefix("Literal").replace("None", "null")
+    return ConfigError(
+        f"{found.group(1)}: found {value!r}; expected {expected.strip('[]') if '[' in expected[:1] else expected}."
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return value

@@ -1,0 +1,98 @@
+"""What each task's raw output is trained with. To add a loss: write it here, and a line in `LOSSES`.
+
+A loss is a mean over valid pixels or images, so its weight does not depend on how much is labelled. Where nothing is
+valid it is 0, with a zero gradient.
+
+Shape letters: N batch, C channels, H, W the size of targets, h, w the size of raw maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nddr_deploy.resize import Convention, Grid
+from nddr_deploy.tasks.base import IGNORE_LABEL
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def cross_entropy(raw: Tensor, target: Tensor) -> Tensor:
+    """Softmax cross-entropy.
+
+    Shapes:
+        dense: raw (N, C, H, W), target (N, H, W) of labels, 255 = ignore.
+        pooled: raw (N, C), target (N,) of classes.
+
+    Source:
+        Gao et al., NDDR-CNN, CVPR 2019, section 4.1.
+    """
+    if raw.ndim == 2:
+        return F.cross_entropy(raw, target.long())
+    # One row per pixel: PyTorch has a deterministic CUDA kernel for rows, not for maps.
+    rows, labels = raw.movedim(1, -1).reshape(-1, raw.shape[1]), target.reshape(-1).long()
+    total = F.cross_entropy(rows, labels, ignore_index=IGNORE_LABEL, reduction="sum")
+    return total / (labels != IGNORE_LABEL).sum().clamp(min=1)
+
+
+def cosine(raw: Tensor, target: Tensor) -> Tensor:
+    """1 - cosine of the angle, over pixels whose target is not (0, 0, 0).
+
+    Shapes:
+        raw (N, 3, H, W) of any length, target (N, H, W, 3) unit vectors.
+
+    Source:
+        Gao et al., NDDR-CNN, CVPR 2019, section 4.1: l2 between unit vectors, which is twice this.
+    """
+    truth = target.movedim(-1, 1)
+    valid = (truth != 0).any(dim=1)  # (N, H, W)
+    apart = 1 - F.cosine_similarity(raw, truth, dim=1)
+    return _mean_where(apart, valid)
+
+
+def l1(raw: Tensor, target: Tensor) -> Tensor:
+    """|raw - target| in metres, over pixels with a measured depth. raw (N, 1, H, W), target (N, H, W), 0 = missing."""
+    return _mean_where((raw[:, 0] - target).abs(), target > 0)
+
+
+def relative_l1(raw: Tensor, target: Tensor) -> Tensor:
+    """|raw - target| / target, what AbsRel measures: near surfaces count more. Shapes as in `l1`."""
+    valid = target > 0
+    return _mean_where((raw[:, 0] - target).abs() / target.where(valid, torch.ones_like(target)), valid)
+
+
+def age_cross_entropy(raw: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy over years as classes. raw (N, C), target (N,) float years; half a year rounds to even.
+
+    Source:
+        Gao et al., NDDR-CNN, CVPR 2019, section 4.1.
+    """
+    return F.cross_entropy(raw, target.round().long())
+
+
+LOSSES: dict[str, Loss] = {
+    "cross_entropy": cross_entropy,
+    "cosine": cosine,
+    "l1": l1,
+    "relative_l1": relative_l1,
+    "age_cross_entropy": age_cross_entropy,
+}
+
+
+def reduce_target(target: Tensor, size_hw: tuple[int, int], convention: Convention) -> Tensor:
+    """The targets (N, H, W, ...) at the centres of a raw map's (h, w) pixels: the nearest one to each.
+
+    Source:
+        The released code, which trains at the network's resolution.
+    """
+    full_hw = target.shape[1], target.shape[2]
+    grid = Grid.between(full_hw, size_hw, convention)
+    rows, columns = (torch.from_numpy(axis.round()).long().to(target.device) for axis in (grid.rows, grid.columns))
+    return target.index_select(1, rows).index_select(2, columns)
+
+
+def _mean_where(values: Tensor, valid: Tensor) -> Tensor:
+    return values.where(valid, torch.zeros_like(values)).sum() / valid.sum().clamp(min=1)

@@ -1,0 +1,285 @@
+"""One training from the first step, or from where it was stopped, to the last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from nddr_deploy.data import open_dataset
+from nddr_deploy.data.base import Dataset
+from nddr_deploy.errors import ConfigError, UnsupportedError, unknown_choice
+from nddr_deploy.evaluate.score import Scores, evaluate
+from nddr_deploy.network import ImageInput, build_network
+from nddr_deploy.tasks.base import Task
+from nddr_deploy.training.config import DataConfig, TrainConfig
+from nddr_deploy.training.config_file import config_to_dict, config_to_yaml
+from nddr_deploy.training.device import make_accelerator, numerics
+from nddr_deploy.training.folder import RunFolder
+from nddr_deploy.training.loop import Intervals, run_steps
+from nddr_deploy.training.objective import Objective
+from nddr_deploy.training.optimiser import make_optimiser, parameter_groups
+from nddr_deploy.training.record import Record
+from nddr_deploy.training.samples import Batches, load_batches
+from nddr_deploy.training.schedule import poly_factor
+from nddr_deploy.training.start import load_start
+from nddr_deploy.training.state import Training, load_resumable
+from nddr_deploy.training.stop import StopSignals
+from nddr_deploy.training.validate import NetworkInTraining, merit
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """How a training ended.
+
+    Attributes:
+        checkpoint: the finished model.
+        steps, seconds: of this process's part of the training; validation is not in the seconds.
+        images_per_s: over all processes.
+        waiting_share: of the seconds, spent waiting for data.
+        scores: of the validation after the last step.
+        best_step: after which the best validation was.
+    """
+
+    checkpoint: Path
+    steps: int
+    seconds: float
+    images_per_s: float
+    waiting_share: float
+    scores: Scores
+    best_step: int
+
+
+def train(
+    config: TrainConfig, *, resume: bool = False, overwrite: bool = False, console: Console | None = None
+) -> TrainReport:
+    """Train a network as `config` says; the command `nddr-train`.
+
+    With the same settings, thread count and PyTorch, on a CPU and in fp32, the finished checkpoint has the same bytes
+    whether or not the training was stopped and resumed on the way.
+
+    >>> train(read_config("examples/demo.yaml", ["output=runs/mine"]))          # doctest: +SKIP
+
+    Args:
+        config: every setting.
+        resume: go on from last.pt in the output folder.
+        overwrite: replace the training that the output folder holds.
+        console: where progress and tables go; None is standard output.
+
+    Raises:
+        ConfigError, InputError, ModelFileError, UnsupportedError: what was asked for cannot be done.
+        TrainingError: a loss or a weight is not a finite number.
+        KeyboardInterrupt: stopped by Ctrl-C or SIGTERM, after the state was saved.
+    """
+    try:
+        with numerics(deterministic=config.deterministic, threads=config.threads):
+            return _train(config, resume, overwrite, console or Console())
+    except torch.OutOfMemoryError as error:
+        raise UnsupportedError(
+            f"The GPU's memory is too small for batches of {config.batch_size} images. "
+            "Lower batch_size, or set augment.crop_hw."
+        ) from error
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        raise UnsupportedError(
+            f"PyTorch: {str(error).partition('.')[0]}. Set deterministic=false to allow it."
+        ) from error
+
+
+def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) -> TrainReport:
+    _check_counts(config)
+    accelerator = make_accelerator(config.device, config.amp)
+    folder = RunFolder(Path(config.output))
+    plain = {key: value for key, value in config_to_dict(config).items() if key != "output"}  # a run may be moved
+    checkpoint = load_resumable(folder.last, plain) if resume else None
+
+    learn = open_split(config.data, config.data.train)
+    held_out = open_split(config.data, config.data.val)
+    tasks = choose_tasks(learn, config.tasks)
+    size_hw = _image_size(held_out)
+
+    torch.manual_seed(config.seed)
+    network = build_network(config.network, tasks)
+    started = ""
+    if checkpoint is None:
+        start = config.start
+        started = load_start(
+            network, imagenet=start.imagenet, single_task=start.single_task, checkpoint=start.checkpoint
+        )
+    if config.channels_last:
+        torch.nn.Module.to(network, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    groups = parameter_groups(
+        network,
+        weight_decay=config.optimiser.weight_decay,
+        decay=config.optimiser.decay,
+        fusion_lr_factor=config.optimiser.fusion_lr_factor,
+        head_lr_factor=config.optimiser.head_lr_factor,
+    )
+    optimiser = make_optimiser(
+        groups, name=config.optimiser.name, lr=config.optimiser.lr, momentum=config.optimiser.momentum
+    )
+    objective = Objective(
+        tasks, weights=config.loss.weights, kinds=config.loss.kinds, at=config.loss.at, resize=config.network.resize
+    )
+    batches = Batches(
+        learn,
+        tasks,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        settings=config.augment,
+        padding=config.preprocess.mean_pixel,
+        process=accelerator.process_index,
+        processes=accelerator.num_processes,
+    )
+    model, optimiser = accelerator.prepare(network, optimiser)
+    torch.manual_seed(_process_seed(config.seed, accelerator.process_index))  # dropout differs between processes
+
+    about = {
+        "network": config.network,
+        "tasks": tasks,
+        "preprocess": config.preprocess,
+        "size_hw": size_hw,
+        "config": plain,
+        "notes": (),
+    }
+    training = Training(network, optimiser, accelerator, about)
+    if checkpoint is not None:
+        training.restore(checkpoint)
+    elif accelerator.is_main_process:
+        folder.begin(config_to_yaml(config), overwrite=overwrite)
+    accelerator.wait_for_everyone()
+    if checkpoint is None:
+        training.save(folder.last)  # from here on the run can be resumed
+
+    first = training.step
+    with (
+        StopSignals() as stop,
+        Record(
+            folder.path,
+            tasks,
+            steps=config.steps,
+            first=first,
+            tensorboard=config.tensorboard,
+            console=console,
+            silent=not accelerator.is_main_process,
+        ) as record,
+        closing(load_batches(batches, range(first, config.steps), workers=config.workers)) as loader,
+    ):
+        record.say(_opening(training, tasks, len(learn), len(held_out), started))
+
+        def validate() -> bool:
+            """The first process validates; the others wait, and need not know how it went."""
+            better = False
+            if accelerator.is_main_process:
+                engine = NetworkInTraining(
+                    network, tasks, preprocess=config.preprocess, size_hw=size_hw, resize=config.network.resize
+                )
+                with engine:
+                    training.scores = evaluate(engine, held_out, limit=config.eval_limit)
+                value = merit(training.scores, tasks)
+                better = value > training.best
+                if better:
+                    training.best, training.best_step = value, training.step
+                record.validation(training.step, training.scores, best=better)
+            accelerator.wait_for_everyone()
+            return better
+
+        clock = run_steps(
+            training,
+            model,
+            objective,
+            ImageInput(config.preprocess).to(accelerator.device),
+            loader,
+            steps=config.steps,
+            rate=lambda step: (
+                config.optimiser.lr
+                * poly_factor(
+                    step, config.steps, power=config.schedule.power, warmup_steps=config.schedule.warmup_steps
+                )
+            ),
+            clip_norm=config.optimiser.clip_norm,
+            intervals=Intervals(config.eval_every, config.checkpoint_every, config.log_every),
+            validate=validate,
+            record=record,
+            folder=folder,
+            stop=stop,
+        )
+        if accelerator.is_main_process:
+            folder.finish()
+        done, seconds = training.step - first, clock.waiting_s + clock.working_s
+        report = TrainReport(
+            checkpoint=folder.finished,
+            steps=done,
+            seconds=seconds,
+            images_per_s=done * config.batch_size / max(seconds, 1e-9),
+            waiting_share=clock.waiting_share,
+            scores=training.scores,
+            best_step=training.best_step,
+        )
+        record.say(_closing(report))
+    accelerator.end_training()
+    return report
+
+
+def open_split(data: DataConfig, split: str) -> Dataset:
+    """The training or the validation split, with the options of both and its own."""
+    own = data.train_options if split == data.train else data.val_options
+    return open_dataset(data.name, split, **{**data.options, **own})
+
+
+def choose_tasks(dataset: Dataset, names: Sequence[str]) -> tuple[Task, ...]:
+    """The data set's tasks of these names, in this order; all of them when none is named.
+
+    Raises:
+        ConfigError: a name that the data set has no targets for, or one that is named twice.
+    """
+    known = {task.name: task for task in dataset.tasks}
+    for name in names:
+        if name not in known:
+            raise unknown_choice("tasks", name, known)
+    if len(set(names)) < len(names):
+        raise ConfigError(f"tasks: a task is named twice in {list(names)}. Name each once.")
+    return tuple(known[name] for name in names) if names else tuple(dataset.tasks)
+
+
+def _check_counts(config: TrainConfig) -> None:
+    for name in ("steps", "batch_size", "eval_every", "checkpoint_every", "log_every"):
+        if getattr(config, name) < 1:
+            raise ConfigError(f"{name}: expected at least 1; got {getattr(config, name)}.")
+    if config.workers < 0 or config.seed < 0:
+        raise ConfigError(f"workers and seed: expected 0 or more; got {config.workers} and {config.seed}.")
+
+
+def _image_size(dataset: Dataset) -> tuple[int, int]:
+    if len(dataset) == 0:
+        raise ConfigError("The validation split has no samples. Choose another split in data.val, or ask for more.")
+    height, width = dataset[0].image.shape[:2]
+    return height, width
+
+
+def _process_seed(seed: int, process: int) -> int:
+    return int(np.random.SeedSequence([seed, 0, process + 1]).generate_state(1)[0])
+
+
+def _opening(training: Training, tasks: Sequence[Task], learn: int, held_out: int, started: str) -> str:
+    weights = sum(parameter.numel() for parameter in training.network.parameters())
+    accelerator = training.accelerator
+    processes = accelerator.num_processes
+    where = f"{processes} x {accelerator.device.type}" if processes > 1 else str(accelerator.device)
+    names = ", ".join(task.name for task in tasks)
+    sizes = f"{weights:,} weights, {learn} samples, {held_out} to validate"
+    return f"Training {names} ({sizes}) on {where}. " + (started or f"Resumed after step {training.step}.")
+
+
+def _closing(report: TrainReport) -> str:
+    return (
+        f"{report.steps} steps in {report.seconds:.0f} s ({report.images_per_s:.1f} images/s), "
+        f"{report.waiting_share:.0%} of it waiting for data; best validation after step {report.best_step}. "
+        f"The model is {report.checkpoint}."
+    )
