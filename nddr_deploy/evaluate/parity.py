@@ -72,7 +72,7 @@ class ParityReport:
             metrics = ", ".join(f"{name} {value:.4g}" for name, value in head.metrics.items() if np.isfinite(value))
             lines.append(
                 f"{head.task:{width}}  {head.max_abs:9.2e}  {head.extent:9.3g}  {head.relative:9.2e}  "
-                f"{'equal' if head.passed else 'DIFFERS':7}  {metrics or head.problem}"
+                f"{'equal' if head.passed else 'DIFFERS':7}  {head.problem or metrics or '-'}"
             )
         return "\n".join(lines)
 

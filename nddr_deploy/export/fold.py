@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, TypeAlias, cast
 
 import torch
@@ -100,7 +101,7 @@ def _fold(module: fx.GraphModule, name: str, sites: list[fx.Node]) -> Folded:
     before = _foldable_before(module, sites)
     if not isinstance(before, str):
         for target in before:
-            _replace_linear(module, target, lambda old: fold_into_before(old, scale, shift))
+            _replace_linear(module, target, partial(fold_into_before, scale=scale, shift=shift))
         watched = tuple((site.name, site.all_input_nodes[0].name) for site in sites)
         _erase(module, sites)
         return Folded(name, "into the layer before", tuple(before), watched=watched)
@@ -108,7 +109,7 @@ def _fold(module: fx.GraphModule, name: str, sites: list[fx.Node]) -> Folded:
     after = _foldable_after(module, sites)
     if not isinstance(after, str):
         for target, start in after.items():
-            _replace_linear(module, target, lambda old, start=start: fold_into_after(old, scale, shift, start))
+            _replace_linear(module, target, partial(fold_into_after, scale=scale, shift=shift, start=start))
         called = call_sites(module)
         watched = tuple((site.name, site.name) for target in after for site in called[target])
         _erase(module, sites)
@@ -127,7 +128,7 @@ def fold_into_before(old: Linear, scale: Tensor, shift: Tensor) -> Linear:
 
 
 def fold_into_after(old: Linear, scale: Tensor, shift: Tensor, start: int = 0) -> Linear:
-    """`old(scale * x + shift)` as one layer; scale and shift belong to the inputs from `start` on. No padding with zeros."""
+    """`old(scale * x + shift)` as one layer that does not pad; scale and shift belong to the inputs from `start` on."""
     groups = 1 if isinstance(old, nn.Linear) else old.groups
     weight = old.weight.double()  # (outputs, inputs / groups, ...)
     inputs = weight.shape[1] * groups
@@ -268,7 +269,7 @@ def _describe(module: fx.GraphModule, node: fx.Node) -> str:
     called = layer(module, node)
     if called is not None:
         return f"{type(called).__name__} {node.target}"
-    return node.target if isinstance(node.target, str) else node.target.__name__  # type: ignore[union-attr]
+    return node.target if isinstance(node.target, str) else node.target.__name__
 
 
 def _replace_linear(module: fx.GraphModule, name: str, fold: Callable[[Linear], Linear]) -> None:

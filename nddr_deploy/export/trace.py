@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -14,6 +15,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from nddr_deploy.errors import UnsupportedError
 from nddr_deploy.network.resize import Resize
 
+Network = TypeVar("Network", bound=nn.Module)
 _SILENT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.Identity)
 
 
@@ -37,7 +39,10 @@ def trace(network: nn.Module, example: Sequence[Tensor]) -> fx.GraphModule:
     Raises:
         UnsupportedError: the network's `forward` decides something by looking at values or shapes.
     """
-    root = deepcopy(network).eval()
+    root = structural_copy(network).eval()
+    for part in root.modules():
+        if hasattr(part, "inplace"):
+            part.inplace = cast("Any", False)  # a value must not change after it was compared or read
     tracer = _Tracer()
     try:
         graph = tracer.trace(root)
@@ -50,10 +55,46 @@ def trace(network: nn.Module, example: Sequence[Tensor]) -> fx.GraphModule:
     _drop_silent_layers(module)
     _compute_constants(module)
     clean(module)
-    module.requires_grad_(False)
     with torch.no_grad():
         ShapeProp(module).propagate(*example)
     return module
+
+
+def structural_copy(network: Network) -> Network:
+    """Copies of all modules around the same weights, which nothing here changes in place."""
+    weights = {id(weight): weight for weight in (*network.parameters(), *network.buffers())}
+    return deepcopy(network, weights)
+
+
+def fix_sizes(module: fx.GraphModule, dynamic: Collection[str]) -> None:
+    """Turn every size that cannot change into a number, in place: else the exporter writes nodes that compute it.
+
+    Args:
+        dynamic: which of "batch" (dimension 0) and "size" (dimensions 2 and 3 of maps) stay open.
+    """
+    open_dimensions = {*((0,) if "batch" in dynamic else ()), *((2, 3) if "size" in dynamic else ())}
+    for node in list(module.graph.nodes):
+        if node.target is operator.getitem and _is_shape(node.args[0]) and isinstance(node.args[1], int):
+            sizes = shape(node.args[0].args[0])
+            if node.args[1] % len(sizes) not in open_dimensions:
+                _replace_by_number(module, node, sizes[node.args[1]])
+        elif node.op == "call_function" and not node.all_input_nodes and node.users:
+            number = node.target(*node.args, **node.kwargs)  # arithmetic on numbers that were sizes
+            if isinstance(number, int):
+                _replace_by_number(module, node, number)
+    clean(module)
+
+
+def _is_shape(node: object) -> bool:
+    return isinstance(node, fx.Node) and node.target is getattr and node.args[1] == "shape"
+
+
+def _replace_by_number(module: fx.GraphModule, node: fx.Node, number: int) -> None:
+    for user in list(node.users):
+        user.args, user.kwargs = fx.map_arg(
+            (user.args, user.kwargs), lambda source: number if source is node else source
+        )
+    module.graph.erase_node(node)
 
 
 def clean(module: fx.GraphModule) -> None:

@@ -1,0 +1,78 @@
+"""`nddr-export`, `python -m nddr_deploy.export`: a checkpoint becomes an ONNX file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from nddr_deploy.command import Parser, parse_list, parse_size, run_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(_main, argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    parser = Parser(
+        "nddr-export",
+        "Write a checkpoint as one ONNX file: pre-processing inside, BatchNorm folded, one output per task.\n"
+        "Its results are compared with PyTorch's on several images; where they differ, no file is written and the\n"
+        "exit status is 1.",
+        epilog="example: nddr-export runs/rooms/ckpt.pt --output model.onnx --size 480x640",
+    )
+    parser.add_argument("checkpoint", help="a checkpoint of nddr-train (.pt)")
+    parser.add_argument("--output", metavar="FILE", help="the ONNX file (default: the checkpoint's path with .onnx)")
+    parser.add_argument(
+        "--size",
+        type=parse_size,
+        metavar="HxW",
+        help="height x width of the images in pixels (default: the size that the network was trained for)",
+    )
+    parser.add_argument("--batch", type=int, metavar="N", help="images per pass (default: 1)")
+    parser.add_argument(
+        "--dynamic",
+        type=parse_list,
+        default=(),
+        metavar="LIST",
+        help="what stays open: batch, size, or batch,size (default: none)",
+    )
+    parser.add_argument(
+        "--outputs",
+        default="raw",
+        metavar="FORM",
+        help="raw: each head's output before resizing; decoded: full-size labels, unit normals, metres, years, "
+        "probabilities (default: raw)",
+    )
+    parser.add_argument(
+        "--tasks", type=parse_list, metavar="LIST", help="tasks to keep, in the order of the outputs (default: all)"
+    )
+    parser.add_argument("--opset", type=int, default=17, metavar="N", help="ONNX opset, 17 to 20 (default: 17)")
+    parser.add_argument("--report", metavar="FILE", help="write the outcome, parity above all, as JSON (default: not)")
+    parser.add_argument(
+        "--verbose", action="store_true", help="show also what every BatchNorm layer became, with its difference"
+    )
+    options = parser.parse_args(argv)
+
+    from nddr_deploy.optional import load
+
+    load("torch", extra="train")
+    from nddr_deploy.export.recipe import export_checkpoint
+
+    report = export_checkpoint(
+        options.checkpoint,
+        options.output,
+        size_hw=options.size,
+        batch=options.batch,
+        dynamic=options.dynamic,
+        outputs=options.outputs,
+        tasks=options.tasks,
+        opset=options.opset,
+        report=options.report,
+        verbose=options.verbose,
+    )
+    print(report.text())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

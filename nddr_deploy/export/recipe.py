@@ -1,0 +1,140 @@
+"""The steps from a checkpoint to an ONNX file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nddr_deploy.checkpoint import load_checkpoint
+from nddr_deploy.engines import open_engine
+from nddr_deploy.engines.eager import TorchEngine
+from nddr_deploy.errors import ConfigError, InputError, ParityError
+from nddr_deploy.evaluate.decode import decode_outputs
+from nddr_deploy.evaluate.parity import ParityReport, check_parity
+from nddr_deploy.evaluate.probe_images import probe_images
+from nddr_deploy.export.equivalence import layer_differences
+from nddr_deploy.export.fold import fold_batchnorm
+from nddr_deploy.export.model import ExportedModel
+from nddr_deploy.export.plan import plan
+from nddr_deploy.export.report import ExportReport
+from nddr_deploy.export.to_onnx import to_onnx
+from nddr_deploy.export.trace import trace
+from nddr_deploy.files import finished_file, sha256
+from nddr_deploy.manifest import Manifest
+from nddr_deploy.preprocess import Fit, Image
+from nddr_deploy.tasks.base import Array
+
+
+def export_checkpoint(
+    checkpoint: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    size_hw: tuple[int, int] | None = None,
+    batch: int | None = None,
+    dynamic: Sequence[str] = (),
+    outputs: str = "raw",
+    tasks: Sequence[str] | None = None,
+    opset: int = 17,
+    report: str | os.PathLike[str] | None = None,
+    verbose: bool = False,
+) -> ExportReport:
+    """Write a checkpoint as an ONNX file without BatchNorm that agrees with PyTorch.
+
+    The file takes `images`, uint8 (N, H, W, 3) RGB, and returns every task's output by its name. It appears under its
+    name only after ONNX Runtime, running it, agreed with the unfolded network on noise, gradients and shapes.
+
+    Args:
+        checkpoint: what `nddr-train` or `save_checkpoint` wrote.
+        output: the ONNX file; None is the checkpoint's path with `.onnx`.
+        size_hw: height and width of the images in pixels; None is the size that the network was trained for.
+        batch: images per pass; None is 1.
+        dynamic: which of "batch" and "size" stay open.
+        outputs: "raw", each head's output before resizing, or "decoded", full-size results in the task's unit.
+        tasks: names of the tasks to keep, in the order of the outputs; None keeps all. What only others need is cut.
+        opset: 17 to 20.
+        report: a JSON file for the outcome, parity above all; written also when parity fails.
+        verbose: compare also layer by layer, for the report.
+
+    Raises:
+        ConfigError: an option is wrong.
+        ModelFileError: the checkpoint cannot be used.
+        InputError: the size is too small for the network.
+        UnsupportedError: the network has a layer that cannot be exported.
+        ParityError: the file's results are not PyTorch's; no file is written.
+    """
+    source = Path(checkpoint)
+    path = Path(output) if output is not None else source.with_suffix(".onnx")
+    if path.suffix != ".onnx":
+        raise ConfigError(f"output: {path} should end in .onnx, by which engines know what they open.")
+    loaded = load_checkpoint(source)
+    manifest = plan(
+        loaded, sha256(source), size_hw=size_hw, batch=batch, dynamic=dynamic, outputs=outputs, tasks=tasks, opset=opset
+    )
+    network = loaded.build()
+    if min(manifest.size_hw) < network.minimum_side:
+        height, width = manifest.size_hw
+        raise InputError(
+            f"This network takes images of at least {network.minimum_side}x{network.minimum_side} pixels; asked for "
+            f"{height}x{width}. Choose a larger --size."
+        )
+    images = probe_batches(manifest)
+    example = [torch.from_numpy(images[0])]
+
+    model = ExportedModel(network, manifest)
+    folded, entries = fold_batchnorm(model, example)
+    differences = layer_differences(trace(model, example), folded, entries, example) if verbose else None
+    kept = tuple(str(entry) for entry in entries if entry.action == "kept as multiply-add")
+    manifest = manifest.model_copy(update={"notes": (*manifest.notes, *kept)})
+
+    with finished_file(path) as temporary:
+        nodes = to_onnx(folded, manifest, temporary, example[0])
+        parity = parity_with_checkpoint(source, temporary, manifest, images)
+        done = ExportReport(source, path, manifest, temporary.stat().st_size, nodes, entries, parity, differences)
+        if report is not None:
+            with finished_file(report) as json_file:
+                json_file.write_text(json.dumps(done.to_dict(), indent=1) + "\n")
+        if not parity.passed:
+            raise ParityError(f"{path} was not written: it does not agree with PyTorch. {parity.problems()}.")
+    return done
+
+
+def parity_with_checkpoint(
+    checkpoint: Path, onnx_file: Path, manifest: Manifest, images: Sequence[Image]
+) -> ParityReport:
+    """ONNX Runtime on the file against the checkpoint's own network, loaded anew and not folded, in PyTorch."""
+    with TorchEngine(checkpoint, precision="fp32") as trained, open_engine(onnx_file, "onnxruntime") as exported:
+
+        def reference(batch: Image) -> dict[str, Array]:
+            raw = trained.infer(batch)
+            chosen = {task.name: raw[task.name] for task in manifest.tasks}
+            return chosen if manifest.outputs == "raw" else _decoded(chosen, manifest, batch.shape[1:3])
+
+        return check_parity(
+            reference, exported.infer, images, manifest.tasks, outputs=manifest.outputs, resize=manifest.resize
+        )
+
+
+def _decoded(raw: Mapping[str, Array], manifest: Manifest, size_hw: tuple[int, ...]) -> dict[str, Array]:
+    as_raw = manifest.model_copy(update={"outputs": "raw"})
+    fit = Fit.of((size_hw[0], size_hw[1]), (size_hw[0], size_hw[1]))
+    count = len(next(iter(raw.values())))
+    decoded = [decode_outputs(raw, index, as_raw, fit) for index in range(count)]
+    return {name: np.stack([sample[name] for sample in decoded]) for name in raw}
+
+
+def probe_batches(manifest: Manifest) -> list[Image]:
+    """Three or more different images in batches that the model takes; also of another batch and size, where open."""
+    count = 3 if "batch" in manifest.dynamic else manifest.batch
+    images = probe_images(manifest.size_hw, max(3, -(-3 // count) * count))
+    batches = [images[start : start + count] for start in range(0, len(images) - count + 1, count)]
+    if "batch" in manifest.dynamic:
+        batches.append(images[1:2])
+    if "size" in manifest.dynamic:
+        height, width = manifest.size_hw
+        batches.append(probe_images((height + 17, width + 38), count))
+    return batches
