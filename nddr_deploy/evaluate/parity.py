@@ -24,7 +24,8 @@ class HeadParity:
         task: its name.
         passed: the verdict; where it is False, `problem` says why.
         max_abs: the largest difference (labels: the share of pixels that differ); NaN where values cannot be compared.
-        extent: the reference's largest value minus its smallest, over all images (labels: 1).
+        extent: the reference's largest value minus its smallest, over all images; at least 1 % of the largest
+            magnitude, below which float32 rounds (labels: 1).
         relative: max_abs / extent.
         outside: share of values that differ by more than the tolerance (labels: that differ at all).
         metrics: the candidate's decoded result scored in the task's own metrics, the reference's being the truth.
@@ -167,10 +168,10 @@ def _score(task: Task, pairs: _Pairs, outputs: Literal["raw", "decoded"], resize
 
 
 def _extent(expected: Sequence[Array]) -> float:
-    """Largest minus smallest; the size of the value where all are equal, and 1 where all are zero."""
+    """Largest minus smallest; at least 1 % of the largest magnitude, since what is below is float32's own rounding."""
     largest = max(float(values.max()) for values in expected)
     smallest = min(float(values.min()) for values in expected)
-    return largest - smallest or abs(largest) or 1.0
+    return max(largest - smallest, 0.01 * max(abs(largest), abs(smallest))) or 1.0
 
 
 def _finite(value: float) -> float | None:

@@ -56,7 +56,7 @@ class DecodeDepth(nn.Module):
 
     def forward(self, raw: Tensor, image: Tensor) -> Tensor:
         metres: Tensor = self.resize(raw, image)
-        return metres.relu().squeeze(1)
+        return metres.relu()[:, 0]
 
 
 class DecodeAge(nn.Module):

@@ -12,20 +12,17 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import onnx
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 import nddr_deploy
 from nddr_deploy.errors import ConfigError, UnsupportedError
-from nddr_deploy.export.trace import fix_sizes, layer, shape, structural_copy
+from nddr_deploy.export.lower import lower
 from nddr_deploy.graph.metadata import write_manifest
 from nddr_deploy.graph.tidy import tidy
 from nddr_deploy.manifest import Manifest
-from nddr_deploy.network.resize import Resize
-from nddr_deploy.resize import Convention
 
 EXPORTER = "torch.onnx.export (TorchScript)"
 OPSETS = range(17, 21)
@@ -54,7 +51,7 @@ def to_onnx(network: fx.GraphModule, manifest: Manifest, path: str | os.PathLike
         raise UnsupportedError(
             f"The weights take {size / 2**30:.1f} GiB; one ONNX file holds less than 2. Export fewer --tasks."
         )
-    model = onnx.load_model_from_string(_export(_with_resize_nodes(network, manifest), manifest, example))
+    model = onnx.load_model_from_string(_export(lower(network, manifest.dynamic), manifest, example))
     tidy(model)
     model.producer_name, model.producer_version = "nddr-deploy", nddr_deploy.__version__
     model.graph.name = "nddr"
@@ -70,7 +67,7 @@ def check_opset(opset: int | None) -> None:
         raise ConfigError(f"opset: {opset} cannot be written. Choose one from {OPSETS[0]} to {OPSETS[-1]}.")
 
 
-def _export(network: nn.Module, manifest: Manifest, example: Tensor) -> bytes:
+def _export(network: fx.GraphModule, manifest: Manifest, example: Tensor) -> bytes:
     names = [task.name for task in manifest.tasks]
     file = io.BytesIO()
     try:
@@ -87,7 +84,7 @@ def _export(network: nn.Module, manifest: Manifest, example: Tensor) -> bytes:
                 training=torch.onnx.TrainingMode.PRESERVE,  # evaluation, without a second opinion on BatchNorm
                 keep_initializers_as_inputs=True,  # else layers with equal weights would share one, under one name
             )
-    except torch.onnx.errors.OnnxExporterError as error:
+    except torch.onnx.OnnxExporterError as error:
         reason = str(error).splitlines()[0]
         raise UnsupportedError(f"The network cannot be written in ONNX opset {manifest.opset}: {reason}") from error
     return file.getvalue()
@@ -107,29 +104,6 @@ def _dynamic_axes(manifest: Manifest) -> dict[str, dict[int, str]]:
             elif task.head == "dense":
                 axes[task.name] |= {1: "height", 2: "width"}
     return {name: named for name, named in axes.items() if named}
-
-
-def _with_resize_nodes(network: fx.GraphModule, manifest: Manifest) -> fx.GraphModule:
-    """A copy in which every call of `Resize` makes one ONNX node, or none where it changes no size."""
-    copy = structural_copy(network)
-    fix_sizes(copy, manifest.dynamic)
-    for number, node in enumerate(list(copy.graph.nodes)):
-        called = layer(copy, node)
-        if not isinstance(called, Resize):
-            continue
-        x, reference = node.args
-        size_hw = reference if isinstance(reference, tuple) else None
-        if size_hw is None and "size" not in manifest.dynamic:
-            size_hw = shape(reference)[2:]
-        if size_hw is not None and size_hw == shape(x)[2:] and "size" not in manifest.dynamic:
-            node.replace_all_uses_with(x)
-            copy.graph.erase_node(node)
-            continue
-        name = f"resize_{number}"
-        copy.add_submodule(name, _ResizeNode(called.convention, size_hw, "batch" in manifest.dynamic))
-        node.target, node.args = name, (x, x if size_hw is not None else reference)
-    copy.recompile()
-    return copy
 
 
 def _check(model: onnx.ModelProto, manifest: Manifest) -> None:
@@ -153,45 +127,3 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-class _ResizeFunction(torch.autograd.Function):
-    """`Resize` in PyTorch, one Resize node in ONNX."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, like: Tensor, size: Any, convention: Convention, batch: bool) -> Tensor:
-        result: Tensor = Resize(convention)(x, size or like)
-        return result
-
-    @staticmethod
-    def symbolic(g: Any, x: Any, like: Any, size: Any, convention: Convention, batch: bool) -> Any:
-        """sizes = [N and C of x, H and W of `like`], as constants where they are fixed."""
-
-        def constant(*values: int) -> Any:
-            return g.op("Constant", value_t=torch.tensor(values, dtype=torch.int64))
-
-        def shape_of(value: Any, start: int, end: int) -> Any:
-            return g.op("Slice", g.op("Shape", value), constant(start), constant(end))
-
-        batch_and_channels = x.type().sizes()[:2]
-        front = shape_of(x, 0, 2) if batch else constant(*batch_and_channels)
-        if size and not batch:
-            sizes = constant(*batch_and_channels, *size)
-        else:
-            sizes = g.op("Concat", front, constant(*size) if size else shape_of(like, 2, 4), axis_i=0)
-        absent = g.op("prim::Constant")
-        absent.setType(torch._C.OptionalType.ofTensor())
-        node = g.op("Resize", x, absent, absent, sizes, mode_s="linear", coordinate_transformation_mode_s=convention)
-        return node.setType(x.type().with_sizes([*batch_and_channels, *(size or like.type().sizes()[2:])]))
-
-
-class _ResizeNode(nn.Module):
-    def __init__(self, convention: Convention, size_hw: tuple[int, int] | None, batch: bool) -> None:
-        super().__init__()
-        self.convention, self.size_hw, self.batch = convention, size_hw, batch
-
-    def forward(self, x: Tensor, like: Tensor) -> Tensor:
-        result: Tensor = _ResizeFunction.apply(  # type: ignore[no-untyped-call]
-            x, like, self.size_hw, self.convention, self.batch
-        )
-        return result
