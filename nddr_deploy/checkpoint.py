@@ -147,12 +147,11 @@ def _read_safetensors(path: str | os.PathLike[str]) -> dict[str, Any]:
     safe_open = optional.load("safetensors:safe_open", extra="train")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
+            text = (file.metadata() or {}).get(METADATA_KEY, "{}")
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-        values = json.loads(metadata.get(METADATA_KEY, "{}"))
+        return {**dict(json.loads(text)), "weights": weights, "training": {}}
     except Exception as error:  # the reader's own error class is not public in every version
         raise ModelFileError(f"{path} cannot be read as a safetensors file: {error}. Copy or save it again.") from error
-    return {**values, "weights": weights, "training": {}}
 
 
 def _check_weights(wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> None:

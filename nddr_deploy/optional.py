@@ -8,12 +8,12 @@ from typing import Any
 from nddr_deploy.errors import MissingPackageError
 
 
-def load(target: str, *, extra: str) -> Any:
+def load(target: str, *, extra: str | None = None) -> Any:
     """Import `"module"` or `"module:name"`, or say which extra of nddr-deploy brings it.
 
     Args:
         target: a module, or a name inside one, as in `"openvino:Core"`.
-        extra: the extra of this package that installs it, as in `"cpu"`.
+        extra: the extra of this package that installs it, as in `"cpu"`; None where none does.
 
     Raises:
         MissingPackageError: the module's package is not installed.
@@ -23,8 +23,8 @@ def load(target: str, *, extra: str) -> Any:
         module = import_module(module_name)
     except ModuleNotFoundError as error:
         missing = error.name or module_name
+        what = missing if extra is None else f"'nddr-deploy[{extra}]'"
         raise MissingPackageError(
-            f"The package {missing!r} is not installed. "
-            f"Install it with: pip install 'nddr-deploy[{extra}]' -c constraints.txt"
+            f"The package {missing!r} is not installed. Install it with: pip install {what} -c constraints.txt"
         ) from error
     return getattr(module, attribute) if attribute else module

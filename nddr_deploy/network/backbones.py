@@ -7,6 +7,7 @@ from collections.abc import Callable
 from nddr_deploy.network.alexnet import alexnet
 from nddr_deploy.network.resnet import resnet18, resnet50, resnet101
 from nddr_deploy.network.stage import Stage
+from nddr_deploy.network.timm_backbone import timm_backbone
 from nddr_deploy.network.vgg import vgg16, vgg16_deeplab
 
 BACKBONES: dict[str, Callable[..., list[Stage]]] = {
@@ -16,4 +17,5 @@ BACKBONES: dict[str, Callable[..., list[Stage]]] = {
     "resnet50": resnet50,
     "resnet101": resnet101,
     "alexnet": alexnet,
+    "timm": timm_backbone,
 }

@@ -69,8 +69,8 @@ def build_network(config: NetworkConfig, tasks: Sequence[Task]) -> MultiTaskNetw
     )
 
 
-def smallest_side(stages: Sequence[Stage], largest: int = 1024) -> int:
-    """The smallest height and width in pixels for which every stage makes a map; found by trying, on no data."""
+def smallest_side(stages: Sequence[Stage]) -> int:
+    """The smallest height and width in pixels for which every stage makes a map; found by trying, without data."""
 
     def works(side: int) -> bool:
         x = torch.empty((2, 3, side, side), device="meta")
@@ -82,7 +82,9 @@ def smallest_side(stages: Sequence[Stage], largest: int = 1024) -> int:
             return False
         return True
 
-    low, high = 0, largest  # low fails, high is not known to
+    low, high = 0, 1  # low fails
+    while high < 1024 and not works(high):
+        low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if works(middle) else (middle, high)

@@ -52,8 +52,8 @@ def load_backbone(network: MultiTaskNetwork, weights: Weights, streams: Sequence
     for stream in streams or network.streams:
         wanted: dict[str, torch.Tensor] = {}
         key_of: dict[str, str] = {}
-        for number, stage in enumerate(network.stages):
-            for key, tensor in stage[stream].state_dict().items():
+        for number, stage in enumerate(network.stages_of(stream)):
+            for key, tensor in stage.state_dict().items():
                 wanted[key], key_of[key] = tensor, f"stages.{number}.{stream}.{key}"
         given, taken = _in_our_form(weights, wanted)
         for key, tensor in wanted.items():

@@ -26,8 +26,7 @@ class MultiTaskNetwork(nn.Module):
         minimum_side: the smallest image height and width in pixels for which every stage has something to work on.
 
     Shapes:
-        images (N, 3, H, W) float, pre-processed -> task name -> raw output, float: (N, C, h, w) where dense, (N, C) where
-        pooled.
+        images (N, 3, H, W) float, pre-processed -> task name -> raw output, float: dense (N, C, h, w), pooled (N, C).
 
     Source:
         Gao et al., NDDR-CNN, CVPR 2019, Figure 1 and Figure 2.
@@ -74,6 +73,10 @@ class MultiTaskNetwork(nn.Module):
     def tasks(self) -> tuple[str, ...]:
         """Task names, in the order of the outputs."""
         return tuple(self.stream_of)
+
+    def stages_of(self, stream: str) -> list[Stage]:
+        """One stream's stages, in order."""
+        return [stage[stream] for stage, _ in self._sites()]
 
     def fusion_parameters(self) -> dict[str, nn.Parameter]:
         """Name -> parameter of everything between and after the streams: what trains at a multiple of the base rate."""

@@ -104,7 +104,7 @@ class Shortcut(nn.Module):
 
 
 class DepthMixing(nn.Module):
-    """The sum of beta_l times stage output l, resized and brought to the last width: a sluice network's mixing over depth.
+    """Mixing over depth: the sum of beta_l times stage output l, resized and brought to the last width.
 
     Starts at beta = 1 for the last stage and 0 for the others, so at first the heads see the last stage alone.
 

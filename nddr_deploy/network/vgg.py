@@ -1,4 +1,4 @@
-"""VGG-16 in two forms, cut after pool1 .. pool5. Keys are torchvision's `features.N` (vgg16; vgg16_bn with BatchNorm)."""
+"""VGG-16 in two forms, cut after pool1 .. pool5. Keys are torchvision's (vgg16; vgg16_bn with BatchNorm)."""
 
 from __future__ import annotations
 

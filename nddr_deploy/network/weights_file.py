@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ def read_torch_file(path: str | os.PathLike[str]) -> Any:
     if not Path(path).is_file():
         raise ModelFileError(f"{path} is no file. Give the path of a checkpoint or a weight file.")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read raises
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file makes the readers raise almost anything
         wanted = re.search(r"GLOBAL (\S+)", str(error))
         if isinstance(error, pickle.UnpicklingError) and wanted:

@@ -67,7 +67,7 @@ class Sluice(Fusion):
         return total
 
     def penalty(self, filters: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
-        """`orthogonality` times the sum over streams of ||G1^T G2||^2 (Frobenius); G1, G2: the halves' filters as columns."""
+        """`orthogonality` times the sum over streams of ||G1^T G2||^2 (Frobenius); G1, G2: the halves' filters."""
         if not self.orthogonality:
             return None
         total = torch.zeros((), device=self.mix.device)
