@@ -70,17 +70,16 @@ def _window(
     rows, columns = (
         (start + np.arange(extent) + 0.5) / factor - 0.5 for start, extent in zip((top, left), size_hw, strict=True)
     )
-    matrix = np.array([[1 / factor, 0, columns[0]], [0, 1 / factor, rows[0]]])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    window = cv2.warpAffine(
-        image, matrix, size_hw[::-1], flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=padding
-    )
-
     near_rows, near_columns = np.rint(rows).astype(int), np.rint(columns).astype(int)
     inside = np.logical_and.outer(
         (near_rows >= 0) & (near_rows < height), (near_columns >= 0) & (near_columns < width)
     )  # (H, W) of the window
     near_rows, near_columns = near_rows.clip(0, height - 1), near_columns.clip(0, width - 1)
+
+    matrix = np.array([[1 / factor, 0, columns[0]], [0, 1 / factor, rows[0]]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    window = cv2.warpAffine(image, matrix, size_hw[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    window[~inside] = padding
     varied: dict[str, Array] = {}
     for task in tasks:
         target = targets[task.name]

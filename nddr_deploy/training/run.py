@@ -104,6 +104,12 @@ def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console)
     tasks = choose_tasks(learn, config.tasks)
     size_hw = _image_size(held_out)
 
+    def rate(step: int) -> float:
+        schedule = config.schedule
+        factor = poly_factor(step, config.steps, power=schedule.power, warmup_steps=schedule.warmup_steps)
+        return config.optimiser.lr * factor
+
+    rate(0)  # refuses a senseless schedule before anything is written
     torch.manual_seed(config.seed)
     network = build_network(config.network, tasks)
     started = ""
@@ -197,12 +203,7 @@ def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console)
             ImageInput(config.preprocess).to(accelerator.device),
             loader,
             steps=config.steps,
-            rate=lambda step: (
-                config.optimiser.lr
-                * poly_factor(
-                    step, config.steps, power=config.schedule.power, warmup_steps=config.schedule.warmup_steps
-                )
-            ),
+            rate=rate,
             clip_norm=config.optimiser.clip_norm,
             intervals=Intervals(config.eval_every, config.checkpoint_every, config.log_every),
             validate=validate,

@@ -43,11 +43,11 @@ class TinyScenes:
         normals = np.where(bright[..., None], (-0.6, 0.0, -0.8), (0.0, 0.0, -1.0)).astype(np.float32)
         depth = np.where(bright, 4.0, 2.0).astype(np.float32)
         if index == self.poison:
-            depth[0, 0] = np.nan
+            depth[:] = np.inf
         targets: dict[str, Array] = {
             "segmentation": bright.astype(np.uint8),
             "normals": normals,
-            "depth": np.where(np.isnan(depth), np.inf, depth),
+            "depth": depth,
             "age": np.asarray(20 + index, dtype=np.float32),
             "gender": np.asarray(index % 2, dtype=np.int64),
         }

@@ -1,0 +1,177 @@
+"""Loss values that a person can redo."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from nddr_deploy.errors import ConfigError
+from nddr_deploy.network import Resize
+from nddr_deploy.tasks import TASKS, Age, Classification, Depth, Normals, Segmentation, Task
+from nddr_deploy.training.losses import LOSSES, age_cross_entropy, cosine, cross_entropy, l1, reduce_target, relative_l1
+from nddr_deploy.training.objective import Objective
+
+approx = pytest.approx
+TASKS_OF_A_SCENE = (Segmentation(classes=("a", "b")), Normals(), Depth())
+
+
+def column(*values: float) -> Tensor:
+    """One pixel: (1, C, 1, 1)."""
+    return torch.tensor(values).reshape(1, -1, 1, 1)
+
+
+def test_cross_entropy_of_equal_scores_is_the_logarithm_of_the_number_of_classes() -> None:
+    loss = cross_entropy(torch.zeros(1, 4, 2, 3), torch.zeros(1, 2, 3, dtype=torch.uint8))
+
+    assert loss.item() == approx(math.log(4))
+
+
+def test_cross_entropy_is_a_mean_over_labelled_pixels_only() -> None:
+    raw = torch.zeros(1, 2, 1, 3)
+    raw[0, :, 0, 1] = torch.tensor([100.0, -100.0])  # badly wrong, but not labelled
+    target = torch.tensor([[[0, 255, 1]]], dtype=torch.uint8)
+
+    assert cross_entropy(raw, target).item() == approx(math.log(2))
+
+
+def test_a_class_255_of_a_pooled_task_is_a_class_like_any_other() -> None:
+    raw = torch.zeros(1, 300)
+    raw[0, 255] = 1000.0
+
+    assert cross_entropy(raw, torch.tensor([255])).item() == approx(0.0)
+    assert cross_entropy(raw, torch.tensor([254])).item() == approx(1000.0)
+
+
+@pytest.mark.parametrize(
+    ("direction", "expected"),
+    [((0.0, 0.0, -5.0), 0.0), ((0.0, 2.0, 0.0), 1.0), ((0.0, 0.0, 0.1), 2.0), ((0.0, -3.0, -3.0), 1 - math.sqrt(0.5))],
+)
+def test_cosine_loss_does_not_depend_on_length(direction: tuple[float, ...], expected: float) -> None:
+    target = torch.tensor([0.0, 0.0, -1.0]).reshape(1, 1, 1, 3)
+
+    # float32 of a number near 1: a few units of 6e-8
+    assert cosine(column(*direction), target).item() == approx(expected, abs=1e-6)
+
+
+def test_cosine_loss_skips_pixels_without_a_normal_and_keeps_those_with_a_zero_component() -> None:
+    raw = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 0.0]]).reshape(1, 3, 1, 2)
+    target = torch.tensor([[[[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]])
+
+    assert cosine(raw, target).item() == approx(1.0)  # the second pixel alone: orthogonal
+
+
+def test_depth_losses_skip_what_was_not_measured() -> None:
+    raw, target = column(3.0, 9.0).reshape(1, 1, 1, 2), torch.tensor([[[2.0, 0.0]]])
+
+    assert l1(raw, target).item() == approx(1.0)
+    assert relative_l1(raw, target).item() == approx(0.5)
+
+
+def test_age_cross_entropy_takes_the_nearest_year() -> None:
+    raw = torch.zeros(1, 100)
+    raw[0, 34] = 50.0
+
+    # the other 99 classes weigh exp(-50) each
+    assert age_cross_entropy(raw, torch.tensor([34.2])).item() == approx(0.0, abs=1e-6)
+    assert age_cross_entropy(raw, torch.tensor([35.0])).item() == approx(50.0)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "cosine", "l1", "relative_l1"])
+def test_nothing_labelled_gives_zero_loss_and_zero_gradient(name: str) -> None:
+    channels, target = {
+        "cross_entropy": (2, torch.full((1, 2, 2), 255, dtype=torch.uint8)),
+        "cosine": (3, torch.zeros(1, 2, 2, 3)),
+        "l1": (1, torch.zeros(1, 2, 2)),
+        "relative_l1": (1, torch.zeros(1, 2, 2)),
+    }[name]
+    raw = torch.randn(1, channels, 2, 2, requires_grad=True)
+
+    loss = LOSSES[name](raw, target)
+    loss.backward()
+
+    assert loss.item() == 0
+    assert raw.grad is not None
+    assert torch.equal(raw.grad, torch.zeros_like(raw))
+
+
+def test_every_task_names_a_loss_that_exists() -> None:
+    assert {task.loss for task in TASKS.values()} <= set(LOSSES)
+
+
+def test_reduced_targets_are_those_at_the_centres_of_the_raw_pixels() -> None:
+    target = torch.arange(36).reshape(1, 6, 6)
+
+    reduced = {
+        convention: reduce_target(target, (2, 2), convention)[0].tolist()
+        for convention in ("half_pixel", "align_corners", "asymmetric")
+    }
+
+    assert reduced["half_pixel"] == [[7, 10], [25, 28]]  # rows and columns 1 and 4
+    assert reduced["align_corners"] == [[0, 5], [30, 35]]  # the corners
+    assert reduced["asymmetric"] == [[0, 3], [18, 21]]  # 0 and 3
+
+
+def scene(height: int, width: int) -> dict[str, Tensor]:
+    normals = torch.zeros(2, height, width, 3)
+    normals[..., 2] = -1
+    return {
+        "segmentation": torch.zeros(2, height, width, dtype=torch.uint8),
+        "normals": normals,
+        "depth": torch.full((2, height, width), 3.0),
+    }
+
+
+@pytest.mark.parametrize("at", ["full", "raw"])
+def test_an_objective_compares_every_output_with_its_own_target(at: str) -> None:
+    objective = Objective(TASKS_OF_A_SCENE, weights={"depth": 2.0}, kinds={}, at=at)  # type: ignore[arg-type]
+    raw = {
+        "segmentation": torch.tensor([100.0, 0.0]).reshape(1, 2, 1, 1).expand(2, 2, 3, 4),
+        "normals": torch.tensor([0.0, 0.0, -2.0]).reshape(1, 3, 1, 1).expand(2, 3, 3, 4),
+        "depth": torch.full((2, 1, 3, 4), 2.5),
+    }
+
+    losses = objective(raw, scene(12, 16))
+
+    assert losses["segmentation"].item() == approx(0.0)
+    assert losses["normals"].item() == approx(0.0, abs=1e-6)
+    assert losses["depth"].item() == approx(0.5)  # not weighted yet
+    assert objective.weights == {"segmentation": 1.0, "normals": 1.0, "depth": 2.0}
+
+
+def test_full_size_losses_resize_raw_maps_with_the_networks_convention() -> None:
+    objective = Objective((Depth(),), weights={}, kinds={}, at="full", resize="asymmetric")
+    raw = torch.rand(1, 1, 2, 3)
+    target = Resize("asymmetric")(raw, (4, 6))[:, 0]
+
+    assert objective({"depth": raw}, {"depth": target})["depth"].item() == 0
+
+
+@pytest.mark.parametrize(
+    ("weights", "kinds", "sentence"),
+    [
+        ({"depht": 1.0}, {}, "Did you mean 'depth'"),
+        ({"depth": 0.0}, {}, "positive factor"),
+        ({"depth": float("nan")}, {}, "positive factor"),
+        ({}, {"depth": "l3"}, "Choose one of: .*relative_l1"),
+    ],
+)
+def test_an_objective_refuses_what_it_cannot_weigh(
+    weights: dict[str, float], kinds: dict[str, str], sentence: str
+) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        Objective(TASKS_OF_A_SCENE, weights=weights, kinds=kinds)
+
+
+def test_pooled_tasks_of_one_network_keep_their_losses_apart() -> None:
+    tasks: tuple[Task, ...] = (Age(), Classification("gender", ("a", "b")))
+    raw = {"age": torch.zeros(3, 100), "gender": torch.zeros(3, 2)}
+
+    losses = Objective(tasks, weights={}, kinds={})(
+        raw, {"age": torch.tensor([1.0, 2.0, 3.0]), "gender": torch.tensor([0, 1, 0])}
+    )
+
+    assert losses["age"].item() == approx(math.log(100))
+    assert losses["gender"].item() == approx(math.log(2))
