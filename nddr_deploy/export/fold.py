@@ -178,8 +178,6 @@ def _foldable_before(module: fx.GraphModule, sites: list[fx.Node]) -> list[str] 
             others = [user for user in source.users if user not in sites and not _reads_only_size(module, user, source)]
             if others:
                 return f"{target} is also read by {_describe(module, others[0])}"
-            if not any(user in sites for user in source.users):
-                return f"{target} also makes features that are not normalised"
     return list(targets)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -40,11 +40,11 @@ def _lower_resize(network: fx.GraphModule, node: fx.Node, resize: Resize, dynami
     """One Resize node, or none where it changes no size."""
     x, reference = node.args
     batch, channels, *source_hw = shape(_node(x))
-    size_hw: tuple[int, ...] | None
+    size_hw: tuple[int, ...] | None = None
     if isinstance(reference, tuple):
-        size_hw = reference
-    else:
-        size_hw = None if "size" in dynamic else shape(_node(reference))[2:]
+        size_hw = cast("tuple[int, int]", reference)
+    elif "size" not in dynamic:
+        size_hw = shape(_node(reference))[2:]
     if "size" not in dynamic and size_hw == tuple(source_hw):
         node.replace_all_uses_with(_node(x))
         return
@@ -58,8 +58,8 @@ def _lower_average(network: fx.GraphModule, node: fx.Node, dynamic: Collection[s
     source, target = shape(node.all_input_nodes[0])[2:], shape(node)[2:]
     if "size" in dynamic:
         raise UnsupportedError(
-            f"{node.target} averages over {target[0]}x{target[1]} cells, whose size ONNX cannot compute from an open image "
-            "size. Export without --dynamic size, one file per size."
+            f"{node.target} averages over {target[0]}x{target[1]} cells, whose size ONNX cannot compute from an open "
+            "image size. Export without --dynamic size, one file per size."
         )
     if any(size % cells for size, cells in zip(source, target, strict=True)):
         _call(network, node, CellAverages(source, target), node.args)
@@ -73,9 +73,7 @@ class ResizeNode(nn.Module):
         size_hw: the size to resize to where it is fixed; None takes that of the second argument.
     """
 
-    def __init__(
-        self, convention: Convention, front: tuple[int, int] | None, size_hw: tuple[int, ...] | None
-    ) -> None:
+    def __init__(self, convention: Convention, front: tuple[int, int] | None, size_hw: tuple[int, ...] | None) -> None:
         super().__init__()
         self.convention, self.front, self.size_hw = convention, front, size_hw
 
