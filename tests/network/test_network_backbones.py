@@ -3,10 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from network_samples import NARROW
+import torch.nn.functional as F
+from network_samples import NARROW, trained_looking
 
 from nddr_deploy.network.backbones import BACKBONES
 from nddr_deploy.network.pools import halving_pool
+from nddr_deploy.network.resnet import Block
 from nddr_deploy.network.stage import Stage
 
 BN = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -152,6 +154,33 @@ def test_the_first_3x3_convolution_of_a_dilated_layer_keeps_the_dilation_before(
         assert convs[0].stride == (stride, stride) == blocks[0].downsample[0].stride
     if backbone == "resnet18":
         assert stages[4].get_submodule("layer4.0.conv2").dilation == (4, 4)
+
+
+@pytest.mark.parametrize("bottleneck", [False, True])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_residual_block_has_relu_after_all_convolutions_but_the_last_and_after_the_sum(
+    bottleneck: bool, stride: int
+) -> None:
+    options = {"dilations": (2, 3), "bn_eps": 1e-2, "bn_momentum": 0.1}
+    block = trained_looking(Block(4, 8, 12, bottleneck=bottleneck, stride=stride, **options))
+    x = torch.randn(2, 4, 9, 8)
+
+    def conv_bn(
+        x: torch.Tensor, conv: torch.nn.Conv2d, bn: torch.nn.BatchNorm2d, stride: int, rate: int
+    ) -> torch.Tensor:
+        padding = rate if conv.kernel_size == (3, 3) else 0
+        y = F.conv2d(x, conv.weight, stride=stride, padding=padding, dilation=rate)
+        return F.batch_norm(y, bn.running_mean, bn.running_var, bn.weight, bn.bias, eps=1e-2)
+
+    if bottleneck:
+        y = conv_bn(x, block.conv1, block.bn1, 1, 1).relu()
+        y = conv_bn(y, block.conv2, block.bn2, stride, 2).relu()
+        y = conv_bn(y, block.conv3, block.bn3, 1, 1)
+    else:
+        y = conv_bn(x, block.conv1, block.bn1, stride, 2).relu()
+        y = conv_bn(y, block.conv2, block.bn2, 1, 3)
+    expected = (y + conv_bn(x, *block.downsample, stride, 1)).relu()
+    torch.testing.assert_close(block(x), expected, rtol=0, atol=1e-5)  # float32
 
 
 @pytest.mark.parametrize(("side", "after", "same"), [(65, 8, 9), (321, 40, 41), (64, 8, 8), (67, 8, 9), (96, 12, 12)])

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 from network_samples import DENSE, narrow, trained_looking
-from pytest import approx
 
 from nddr_deploy.errors import ConfigError
 from nddr_deploy.network.fusion import NDDR, CrossStitch, Fusion, Sluice
@@ -43,8 +42,8 @@ def test_nddr_starts_as_a_weighted_sum_that_favours_each_tasks_own_features() ->
 
     fused = layer({"segmentation": pixel(10.0), "normals": pixel(2.0)})
 
-    assert fused["segmentation"].item() == approx(9.2)
-    assert fused["normals"].item() == approx(2.8)
+    assert fused["segmentation"].item() == pytest.approx(9.2)
+    assert fused["normals"].item() == pytest.approx(2.8)
 
 
 def test_the_diagonal_start_is_eq_3_and_every_other_task_gets_the_full_beta() -> None:
@@ -61,7 +60,7 @@ def test_the_xavier_start_is_uniform_within_glorots_bound() -> None:
 
     bound = math.sqrt(6 / (128 + 64))
     assert weight.abs().max() <= bound
-    assert weight.std().item() == approx(bound / math.sqrt(3), rel=0.05)  # of 8192 samples
+    assert weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.05)  # of 8192 samples
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -74,20 +73,19 @@ def test_nddr_computes_its_order(order: str, bias: bool) -> None:
 
     for stream in TWO:
         part = layer.layers[stream]
-        steps = {
-            "bn": lambda x, bn=getattr(part, "bn", None): (
-                ((x - bn.running_mean[:, None, None]) / (bn.running_var[:, None, None] + 1e-2).sqrt())
-                * bn.weight[:, None, None]
-                + bn.bias[:, None, None]
-            ),
-            "relu": lambda x: x.clamp(min=0),
-            "conv": lambda x, conv=part.conv: (
-                torch.einsum("oi,nihw->nohw", conv.weight[:, :, 0, 0], x) + (conv.bias[:, None, None] if bias else 0)
-            ),
-        }
         expected = torch.cat([features["segmentation"], features["normals"]], dim=1)
         for step in order.split("-"):
-            expected = steps[step](expected)
+            if step == "conv":
+                expected = torch.einsum("oi,nihw->nohw", part.conv.weight[:, :, 0, 0], expected)
+                expected = expected + (part.conv.bias[:, None, None] if bias else 0)
+            elif step == "relu":
+                expected = expected.clamp(min=0)
+            else:
+                mean, var, scale, shift = (
+                    values[:, None, None]
+                    for values in (part.bn.running_mean, part.bn.running_var, part.bn.weight, part.bn.bias)
+                )
+                expected = (expected - mean) / (var + 1e-2).sqrt() * scale + shift
         torch.testing.assert_close(fused[stream], expected, rtol=0, atol=1e-5)  # float32
         assert (part.conv.bias is not None) == bias
 
@@ -164,8 +162,8 @@ def test_cross_stitch_and_sluice_start_where_the_definitions_say() -> None:
     assert torch.allclose(CrossStitch(TWO, 4).mix.flatten(), torch.tensor([0.9, 0.1, 0.1, 0.9]))
     mix = Sluice(THREE, 4).mix
     assert torch.allclose(mix.diagonal(), torch.tensor(0.9))
-    assert mix[0, 1].item() == approx(0.1 / 5)
-    assert mix.sum(dim=1).tolist() == approx([1.0] * 6)
+    assert mix[0, 1].item() == pytest.approx(0.1 / 5)
+    assert mix.sum(dim=1).tolist() == pytest.approx([1.0] * 6)
 
 
 def test_cross_stitch_trains_only_its_scalars() -> None:
@@ -194,7 +192,7 @@ def test_the_sluice_penalty_is_the_squared_product_of_the_halves_filters(backbon
             weight = network.state_dict()[f"stages.{stage}.{stream}.{name}.weight"].double()
             g1, g2 = weight.flatten(1).T.chunk(2, dim=1)  # filters as columns
             expected += 0.5 * (g1.T @ g2).norm().item() ** 2
-    assert found == approx(expected, rel=1e-5)
+    assert found == pytest.approx(expected, rel=1e-5)
 
 
 def test_an_odd_number_of_channels_has_no_halves() -> None:

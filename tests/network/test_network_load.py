@@ -211,7 +211,7 @@ def test_a_weight_file_that_wants_code_or_is_damaged_is_refused(
         with pytest.raises(ModelFileError, match=name):
             read_state_dict(tmp_path / name)
     torch.save({"a": Command()}, tmp_path / "zip.pth")
-    with pytest.raises(ModelFileError, match="asks for the Python object .*print"):
+    with pytest.raises(ModelFileError, match=r"asks for the Python object .*print"):
         read_state_dict(tmp_path / "zip.pth")
     torch.save({"epoch": 3}, tmp_path / "other.pth")
     with pytest.raises(ModelFileError, match="holds no state dict"):

@@ -75,5 +75,5 @@ def test_gradients_of_resizing_are_right(convention: Convention) -> None:
 
 
 def test_an_unknown_convention_is_refused() -> None:
-    with pytest.raises(ConfigError, match="resize: 'half-pixel' is unknown.*Did you mean 'half_pixel'"):
+    with pytest.raises(ConfigError, match=r"resize: 'half-pixel' is unknown.*Did you mean 'half_pixel'"):
         Resize("half-pixel")  # type: ignore[arg-type]

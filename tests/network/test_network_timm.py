@@ -79,7 +79,7 @@ def test_a_timm_network_that_cannot_be_had_is_one_sentence(
 def test_a_missing_timm_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
 
-    with pytest.raises(MissingPackageError, match="'timm' is not installed. Install it with: pip install timm"):
+    with pytest.raises(MissingPackageError, match=r"'timm' is not installed. Install it with: pip install timm"):
         build_network(config(name="resnet18"), DENSE[:2])
 
 
