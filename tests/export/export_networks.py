@@ -15,6 +15,7 @@ from nddr_deploy.network import MultiTaskNetwork, NetworkConfig, build_network
 from nddr_deploy.preprocess import Preprocess
 from nddr_deploy.tasks import Age, Classification, Depth, Normals, Segmentation, Task
 
+SIZE = (131, 163)  # AlexNet's raw map: 3 x 4
 CLASSES = ("wall", "floor", "chair", "table", "lamp")
 SEGMENTATION = Segmentation(classes=CLASSES)
 NORMALS, DEPTH, AGE = Normals(), Depth(), Age(classes=12)
@@ -66,7 +67,7 @@ def trained_looking(network: nn.Module, seed: int = 0) -> nn.Module:
     return network.eval()
 
 
-def config(backbone: str = "vgg16_deeplab", fusion: str = "nddr bn-conv", **settings: Any) -> NetworkConfig:
+def config(backbone: str = "alexnet", fusion: str = "nddr bn-conv", **settings: Any) -> NetworkConfig:
     settings.setdefault("head", "conv1x1")
     return NetworkConfig(
         backbone=backbone,
@@ -90,7 +91,7 @@ def save(
     settings: NetworkConfig | None = None,
     tasks: Sequence[Task] = DENSE[:2],
     *,
-    size_hw: tuple[int, int] = (65, 97),
+    size_hw: tuple[int, int] = SIZE,
     preprocess: Preprocess | None = None,
     seed: int = 0,
 ) -> Path:

@@ -249,7 +249,7 @@ def test_a_forward_that_looks_at_values_is_refused_in_a_sentence() -> None:
     ],
 )
 def test_the_orders_of_nddr_fold_as_their_definition_says(order: str, expected: set[str]) -> None:
-    network = network_of(config(fusion=f"nddr {order}"))
+    network = network_of(config("vgg16_deeplab", f"nddr {order}"))
 
     _, report = fold_batchnorm(network, [torch.rand(1, 3, 64, 96)])
 
@@ -262,7 +262,7 @@ def test_the_orders_of_nddr_fold_as_their_definition_says(order: str, expected: 
 
 
 def test_the_equivalence_is_shown_for_every_layer_and_finds_the_one_that_is_wrong() -> None:
-    network = network_of(config(fusion="nddr conv-relu-bn", shortcut="per_task"))
+    network = network_of(config("vgg16_deeplab", "nddr conv-relu-bn", shortcut="per_task"))
     example = [torch.rand(1, 3, 64, 96)]
     folded, report = fold_batchnorm(network, example)
     traced = trace(network, example)

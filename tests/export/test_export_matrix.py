@@ -1,0 +1,112 @@
+"""Every backbone x fusion x order x shortcut: the ONNX file without BatchNorm equals the unfolded network in PyTorch."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from export_networks import AGE, BACKBONES, DENSE, FUSIONS, GENDER, SHORTCUTS, config, network_of
+
+from nddr_deploy.evaluate.parity import check_parity
+from nddr_deploy.evaluate.probe_images import probe_images
+from nddr_deploy.export.fold import fold_batchnorm
+from nddr_deploy.export.model import ExportedModel
+from nddr_deploy.export.to_onnx import to_onnx
+from nddr_deploy.manifest import Manifest
+from nddr_deploy.network import ImageModel
+from nddr_deploy.preprocess import Preprocess
+from nddr_deploy.resize import CONVENTIONS
+from nddr_deploy.tasks.base import Array
+
+SIZES = ((65, 97), (64, 96), (97, 65), (71, 103))
+HEADS = ("conv1x1", "large_fov", "deeplab_v2", "aspp")
+MIXED = (DENSE[0], GENDER, AGE)
+
+# Every backbone meets every fusion, every fusion every shortcut, every backbone every shortcut; the rest takes turns.
+PAIRWISE = [
+    (backbone, fusion, SHORTCUTS[(row + column) % 3], 3 * row + column)
+    for row, backbone in enumerate(name for name in BACKBONES if name != "resnet101")
+    for column, fusion in enumerate(FUSIONS)
+]
+FULL = [(*case, turn) for turn, case in enumerate(product(BACKBONES, FUSIONS, SHORTCUTS, [2, 3]))]
+
+
+@pytest.fixture(autouse=True)
+def _no_search_for_the_smallest_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tested elsewhere, and takes a third of the time."""
+    monkeypatch.setattr("nddr_deploy.network.build.smallest_side", lambda stages: 1)
+
+
+def check(tmp_path: Path, backbone: str, fusion: str, shortcut: str, turn: int, tasks_count: int) -> None:
+    tasks = (MIXED if turn % 4 == 3 else DENSE)[:tasks_count]
+    head = HEADS[turn % 4]
+    settings = config(
+        backbone,
+        fusion,
+        shortcut=shortcut,
+        shortcut_options={} if shortcut == "none" else {"order": ("conv", "conv-bn-relu", "conv-relu-bn")[turn % 3]},
+        resize=CONVENTIONS[turn % 3],
+        head=head,
+        head_options={"width": 0.02} if head in ("large_fov", "aspp") else {},
+    )
+    batch_is_open = turn % 2 == 0
+    manifest = Manifest(
+        tasks=tasks,
+        preprocess=Preprocess(order="bgr" if turn % 5 == 0 else "rgb"),
+        size_hw=SIZES[turn % 4],
+        batch=(1, 3)[turn // 2 % 2],
+        dynamic=("batch",) if batch_is_open else (),
+        resize=settings.resize,
+        opset=17,
+    )
+    network = network_of(settings, tasks, seed=turn)
+    images = probe_images(manifest.size_hw, 3)
+    batches = [images, images[:1]] if batch_is_open else [images] if manifest.batch == 3 else list(images[:, None])
+    example = torch.from_numpy(batches[0])
+
+    folded, _ = fold_batchnorm(ExportedModel(network, manifest), [example])
+    to_onnx(folded, manifest, tmp_path / "model.onnx", example)
+
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    unfolded = ImageModel(network, manifest.preprocess).eval()
+
+    names = [output.name for output in session.get_outputs()]
+    with torch.inference_mode():
+        expected = {batch.tobytes(): _arrays(unfolded(torch.from_numpy(batch))) for batch in batches}
+    found = {batch.tobytes(): dict(zip(names, session.run(None, {"images": batch}), strict=True)) for batch in batches}
+
+    report = check_parity(
+        lambda batch: expected[batch.tobytes()], lambda batch: found[batch.tobytes()], batches, tasks, tolerance=1e-4
+    )
+    assert report.passed, report.table()
+    for task in tasks:  # the same once more, by hand: the requirement is this line
+        truth = np.concatenate([outputs[task.name] for outputs in expected.values()])
+        exported = np.concatenate([outputs[task.name] for outputs in found.values()])
+        assert np.abs(exported - truth).max() <= 1e-4 * np.ptp(truth)
+    kinds = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
+    assert "BatchNormalization" not in kinds
+    assert "Identity" not in kinds
+
+
+def _arrays(outputs: dict[str, torch.Tensor]) -> dict[str, Array]:
+    return {name: output.numpy() for name, output in outputs.items()}
+
+
+@pytest.mark.parametrize(("backbone", "fusion", "shortcut", "turn"), PAIRWISE)
+def test_the_file_equals_the_unfolded_network(
+    tmp_path: Path, backbone: str, fusion: str, shortcut: str, turn: int
+) -> None:
+    check(tmp_path, backbone, fusion, shortcut, turn, tasks_count=3 if turn % 4 == 1 else 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("backbone", "fusion", "shortcut", "tasks_count", "turn"), FULL)
+def test_every_combination_equals_the_unfolded_network(
+    tmp_path: Path, backbone: str, fusion: str, shortcut: str, tasks_count: int, turn: int
+) -> None:
+    check(tmp_path, backbone, fusion, shortcut, turn, tasks_count)
