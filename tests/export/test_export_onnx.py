@@ -168,9 +168,7 @@ def test_the_file_says_nothing_about_the_machine_that_wrote_it(tmp_path: Path) -
 def test_the_same_checkpoint_gives_the_same_bytes_in_another_process(tmp_path: Path) -> None:
     save(tmp_path / "ckpt.pt", config(shortcut="per_task"))
     export_checkpoint(tmp_path / "ckpt.pt", tmp_path / "first.onnx")
-    program = (
-        "import sys; from nddr_deploy.export.recipe import export_checkpoint; export_checkpoint(sys.argv[1], sys.argv[2])"
-    )
+    program = "import sys; from nddr_deploy.export.recipe import export_checkpoint; export_checkpoint(sys.argv[1], sys.argv[2])"
 
     subprocess.run([sys.executable, "-c", program, tmp_path / "ckpt.pt", tmp_path / "second.onnx"], check=True)
 
@@ -180,7 +178,9 @@ def test_the_same_checkpoint_gives_the_same_bytes_in_another_process(tmp_path: P
 def test_the_manifest_describes_the_file(tmp_path: Path) -> None:
     checkpoint = save(tmp_path / "ckpt.pt", config(fusion="nddr conv-relu-bn", resize="align_corners"))
 
-    manifest = export_checkpoint(checkpoint, tmp_path / "m.onnx", size_hw=(163, 131), dynamic=["size", "batch"]).manifest
+    manifest = export_checkpoint(
+        checkpoint, tmp_path / "m.onnx", size_hw=(163, 131), dynamic=["size", "batch"]
+    ).manifest
 
     assert read_manifest(tmp_path / "m.onnx") == manifest
     assert manifest.tasks == DENSE[:2]
@@ -220,7 +220,9 @@ def test_only_what_was_asked_for_stays_open(
 @pytest.mark.parametrize("head", ["aspp", "deeplab_v2"])
 @pytest.mark.parametrize("pool_padding", ["after", "same"])
 def test_an_open_size_is_right_at_sizes_that_were_never_seen(tmp_path: Path, head: str, pool_padding: str) -> None:
-    settings = config("vgg16_deeplab", shortcut="shared", head=head, head_options={"width": 0.02} if head == "aspp" else {})
+    settings = config(
+        "vgg16_deeplab", shortcut="shared", head=head, head_options={"width": 0.02} if head == "aspp" else {}
+    )
     settings.backbone_options["pool_padding"] = pool_padding  # type: ignore[index]
     try:
         network = network_of(settings)
