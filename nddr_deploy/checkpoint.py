@@ -29,7 +29,7 @@ FORMAT = "nddr-deploy-checkpoint/1"
 METADATA_KEY = "nddr_deploy.checkpoint"  # one key only: safetensors writes several in any order
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tensors have no single truth value
 class Checkpoint:
     """What a checkpoint file holds.
 
@@ -58,7 +58,7 @@ class Checkpoint:
 
         Raises:
             ConfigError: the settings make no network.
-            ModelFileError: a tensor is missing, unexpected or of another shape; the first one is named.
+            ModelFileError: a tensor is missing, unexpected, or of another shape or type; the first one is named.
         """
         with torch.device("meta"):  # no memory and no random start for weights that are replaced
             network = build_network(self.network, self.tasks)
@@ -158,10 +158,10 @@ def _check_weights(wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch
     for key, tensor in wanted.items():
         if key not in found:
             raise ModelFileError(f"The checkpoint does not have the weight {key!r} of its network. Save it again.")
-        if found[key].shape != tensor.shape:
+        if found[key].shape != tensor.shape or found[key].dtype != tensor.dtype:
             raise ModelFileError(
-                f"The checkpoint's weight {key!r} has the shape {tuple(found[key].shape)}; "
-                f"its network needs {tuple(tensor.shape)}. Save it again."
+                f"The checkpoint's weight {key!r} is {found[key].dtype} {tuple(found[key].shape)}; "
+                f"its network needs {tensor.dtype} {tuple(tensor.shape)}. Save it again."
             )
     for key in found:
         if key not in wanted:

@@ -184,8 +184,11 @@ def test_weights_that_do_not_fit_the_network_are_named(checkpoint: Checkpoint) -
     without = {key: tensor for key, tensor in weights.items() if key != first}
     with pytest.raises(ModelFileError, match=f"does not have the weight '{first}'"):
         replace(checkpoint, weights=without).build()
-    with pytest.raises(ModelFileError, match=r"'heads.age.fc.bias' has the shape \(2,\); its network needs \(5,\)"):
+    with pytest.raises(ModelFileError, match=r"'heads.age.fc.bias' is torch.float32 \(2,\); .* torch.float32 \(5,\)"):
         replace(checkpoint, weights={**weights, "heads.age.fc.bias": torch.zeros(2)}).build()
+    half = {**weights, "heads.age.fc.bias": torch.zeros(5, dtype=torch.float16)}
+    with pytest.raises(ModelFileError, match=r"'heads.age.fc.bias' is torch.float16"):
+        replace(checkpoint, weights=half).build()
     with pytest.raises(ModelFileError, match="'extra' has no place"):
         replace(checkpoint, weights={**weights, "extra": torch.zeros(2)}).build()
 

@@ -95,8 +95,7 @@ class MultiTaskNetwork(nn.Module):
         """Terms to add to the loss, by name, already weighted. Empty unless a fusion layer asks for one."""
         total = None
         for stage, fusion in self._sites():
-            filters = {stream: part.last_convolution().weight for stream, part in stage.items()}
-            term = fusion.penalty(filters)
+            term = fusion.penalty(stage)
             if term is not None:
                 total = term if total is None else total + term
         return {} if total is None else {"fusion": total}

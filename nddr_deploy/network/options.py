@@ -29,7 +29,7 @@ def call(
         setting: what the options are called in a config, as in "backbone_options".
 
     Raises:
-        ConfigError: an option that the function does not have, or a value of another kind.
+        ConfigError: an option that the function does not have, or a value that it cannot take.
     """
     defaults = {
         parameter.name: parameter.default
@@ -45,7 +45,10 @@ def call(
     missing = [name for name, default in defaults.items() if default is inspect.Parameter.empty and name not in options]
     if missing:
         raise ConfigError(f"{setting}: {missing[0]!r} is needed. Add it.")
-    return function(*arguments, **known, **options)
+    try:
+        return function(*arguments, **known, **options)
+    except ValueError as error:  # PyTorch's layers refuse some values, such as a dropout of 2
+        raise ConfigError(f"{setting}: {error}.") from error
 
 
 def _check_kind(setting: str, value: Any, default: Any) -> None:

@@ -7,7 +7,7 @@ from torch import fx
 
 from nddr_deploy.errors import ConfigError, InputError
 from nddr_deploy.network import BACKBONES, FUSIONS, MultiTaskNetwork, NetworkConfig, build_network, load_single_task
-from nddr_deploy.tasks import Depth, Normals, Task
+from nddr_deploy.tasks import Classification, Depth, Normals, Segmentation, Task
 
 PLAIN = ["vgg16", "vgg16_deeplab", "resnet18", "resnet50", "alexnet"]  # resnet101 is resnet50 with more blocks
 SIZES_OUT = {  # of an image of 65 x 98
@@ -208,6 +208,11 @@ def test_the_smallest_image_works_and_a_smaller_one_is_refused_with_both_sizes(
         ({"shortcut_options": {"order": "conv"}}, DENSE, "shortcut is 'none'"),
         ({"shortcut": "shared", "shortcut_options": {"order": "bn-conv"}}, DENSE, "order: 'bn-conv' is unknown"),
         ({"backbone": "resnet18", "backbone_options": {"output_stride": 4}}, DENSE, "expected 8, 16 or 32; got 4"),
+        (
+            {"head": "large_fov", "head_options": {"dropout": 2.0}},
+            DENSE,
+            "head_options: .*between 0 and 1, but got 2.0",
+        ),
         ({"head": "pooled_linear"}, DENSE, "makes a pooled output, but task 'segmentation' needs a dense one"),
         ({"pooled_head": "conv1x1"}, (AGE, GENDER), "makes a dense output, but task 'age' needs a pooled one"),
         ({}, DENSE[:1], "at least 2 tasks; got 1: segmentation"),
@@ -221,6 +226,38 @@ def test_a_wrong_setting_is_one_sentence(settings: dict[str, object], tasks: tup
 
     with pytest.raises(ConfigError, match=sentence):
         build_network(NetworkConfig(**settings), tasks)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "pooled_head", "options", "weights"),
+    [  # what torchvision publishes for its ImageNet classifiers
+        ("vgg16", "classifier", {}, 138_357_544),
+        ("alexnet", "classifier", {"grid": 6}, 61_100_840),
+        ("resnet18", "pooled_linear", {}, 11_689_512),
+        ("resnet50", "pooled_linear", {}, 25_557_032),
+        ("resnet101", "pooled_linear", {}, 44_549_160),
+    ],
+)
+def test_full_width_networks_have_the_published_number_of_weights(
+    backbone: str, pooled_head: str, options: dict[str, object], weights: int
+) -> None:
+    task = Classification("imagenet", classes=tuple(str(number) for number in range(1000)))
+    config = NetworkConfig(backbone, fusion="none", pooled_head=pooled_head, pooled_head_options=options)
+
+    with torch.device("meta"):
+        network = build_network(config, [task])
+
+    assert sum(network.parameter_counts().values()) == weights
+
+
+def test_the_papers_deeplab_pair_has_two_times_20_5_million_weights_and_2_4_million_for_fusion() -> None:
+    tasks = (Segmentation(classes=tuple(str(number) for number in range(40))), Normals())
+
+    with torch.device("meta"):
+        counts = build_network(NetworkConfig(fusion_options={"order": "conv"}), tasks).parameter_counts()
+
+    assert counts["fusions"] == 2 * 1_220_608
+    assert counts["stages"] + counts["heads"] == pytest.approx(2 * 20.5e6, rel=0.005)
 
 
 def test_a_config_survives_its_plain_form() -> None:

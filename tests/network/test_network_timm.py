@@ -57,6 +57,7 @@ def test_a_timm_network_is_cut_where_timm_cuts_it() -> None:
     assert [name for name, _ in second.named_children()] == ["down", "layer1"]
     assert [(stage.channels, stage.stride) for stage in (first, second)] == [(4, 2), (8, 2)]
     assert network(images(20, 30))["segmentation"].shape == (2, 5, 5, 7)
+    assert network.penalties() == {}
 
 
 @pytest.mark.usefixtures("timm")

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from nddr_deploy.errors import ConfigError
+from nddr_deploy.network.stage import Stage
 
 Features = dict[str, torch.Tensor]
 
@@ -43,10 +44,10 @@ class Fusion(nn.Module, ABC):
     @abstractmethod
     def forward(self, features: Features) -> Features: ...
 
-    def penalty(self, filters: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+    def penalty(self, stages: Mapping[str, Stage]) -> torch.Tensor | None:
         """A term to add to the loss, or None.
 
         Args:
-            filters: stream -> (C, I, k, k), the weights of the convolution that feeds this layer.
+            stages: stream -> the stage that feeds this layer.
         """
         return None

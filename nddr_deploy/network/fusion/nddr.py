@@ -93,6 +93,8 @@ class NDDR(Fusion):
         return (stream, *(other for other in self.streams if other != stream))
 
     def forward(self, features: Features) -> Features:
-        joined = {inputs: torch.cat([features[s] for s in inputs], dim=1) for inputs in set(self.inputs.values())}
+        joined = {
+            inputs: torch.cat([features[s] for s in inputs], dim=1) for inputs in dict.fromkeys(self.inputs.values())
+        }
         fused = {stream: self.layers[stream](joined[inputs]) for stream, inputs in self.inputs.items()}
         return {stream: fused.get(stream, features[stream]) for stream in self.streams}

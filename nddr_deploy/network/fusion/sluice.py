@@ -9,6 +9,7 @@ from torch import nn
 
 from nddr_deploy.errors import ConfigError
 from nddr_deploy.network.fusion.base import Features, Fusion
+from nddr_deploy.network.stage import Stage
 
 SUBSPACES = 2
 
@@ -66,12 +67,13 @@ class Sluice(Fusion):
             total = total + self.mix[row, column] * half
         return total
 
-    def penalty(self, filters: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+    def penalty(self, stages: Mapping[str, Stage]) -> torch.Tensor | None:
         """`orthogonality` times the sum over streams of ||G1^T G2||^2 (Frobenius); G1, G2: the halves' filters."""
         if not self.orthogonality:
             return None
         total = torch.zeros((), device=self.mix.device)
         for stream in self.streams:
-            first, second = filters[stream].flatten(1).chunk(SUBSPACES, dim=0)  # (C / 2, I * k * k) each
+            filters = stages[stream].last_convolution().weight.flatten(1)  # (C, I * k * k)
+            first, second = filters.chunk(SUBSPACES, dim=0)
             total = total + (first @ second.T).square().sum()
         return self.orthogonality * total
