@@ -50,5 +50,5 @@ def _asymmetric(x: torch.Tensor, dim: int, size_out: int) -> torch.Tensor:
     position = torch.arange(size_out, device=x.device) * size_in
     lower = position // size_out
     upper = (lower + 1).clamp(max=size_in - 1)
-    fraction = ((position % size_out).to(x.dtype) / size_out).reshape((-1, 1) if dim == 2 else (-1,))
-    return torch.lerp(x.index_select(dim, lower), x.index_select(dim, upper), fraction)
+    fraction = ((position % size_out) / size_out).reshape((-1, 1) if dim == 2 else (-1,))
+    return torch.lerp(x.index_select(dim, lower), x.index_select(dim, upper), fraction.to(x.dtype))

@@ -68,6 +68,16 @@ def test_resizing_to_the_same_size_changes_nothing(convention: Convention) -> No
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
+def test_resizing_in_bfloat16_reads_the_right_places(convention: Convention) -> None:
+    ramp = torch.linspace(0, 1, 40).reshape(1, 1, 1, 40).repeat(1, 1, 2, 1)
+
+    found = Resize(convention)(ramp.bfloat16(), (2, 321)).float()
+
+    expected = Resize(convention)(ramp, (2, 321))
+    torch.testing.assert_close(found, expected, rtol=0, atol=6e-3)  # bfloat16 values up to 1 have steps of 2^-8
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
 def test_gradients_of_resizing_are_right(convention: Convention) -> None:
     x = torch.rand(1, 1, 3, 4, dtype=torch.float64, requires_grad=True)
 
