@@ -20,6 +20,18 @@ class InputError(NddrError):
     """An array, a picture, a video or a data set is not what was expected."""
 
 
+class UnreadableError(InputError):
+    """A picture, a video or a stream that is there cannot be read, or not to its end."""
+
+    exit_status = 1
+
+
+class OutputError(NddrError):
+    """A result could not be written, for example because the disk is full."""
+
+    exit_status = 1
+
+
 class ModelFileError(NddrError):
     """A checkpoint, an ONNX file, an engine or a manifest cannot be used."""
 
