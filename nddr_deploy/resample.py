@@ -100,7 +100,9 @@ def argmax_bilinear(scores: Array, grid: Grid | None) -> npt.NDArray[np.uint8]:
     # Not finite where a score is not: then nothing is ruled out.
     slack = np.float32(ROUNDING) * np.maximum(scores.max(), -scores.min())
     by_pixel = np.ascontiguousarray(scores.transpose(1, 2, 0))  # (h, w, C)
-    kernels.argmax_cells(by_pixel, *rows, *columns, rows.runs(), columns.runs(), slack, labels)
+    runs = rows.runs(), columns.runs()
+    area = int(np.diff(runs[0]).max() * np.diff(runs[1]).max())
+    kernels.argmax_cells(by_pixel, *rows, *columns, *runs, slack, area, labels)
     return labels
 
 

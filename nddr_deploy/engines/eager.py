@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from nddr_deploy.network.image_input import ImageModel
 from nddr_deploy.preprocess import Image
 from nddr_deploy.tasks.base import Array
 
+Run = Callable[[torch.Tensor], dict[str, torch.Tensor]]  # uint8 (N, H, W, 3) -> raw outputs
 COMPILERS = ("g++", "clang++")
 
 
@@ -66,9 +67,8 @@ class TorchEngine(Engine):
         self.precision = precision or "fp32"
         self.threads = threads or default_threads()
         model = ImageModel(checkpoint.build(), checkpoint.preprocess).eval()
-        self._model: torch.nn.Module | None = model
-        if compiled:
-            self._model = torch.compile(model, dynamic=False)
+        run: Run = torch.compile(model, dynamic=False) if compiled else model
+        self._model: Run | None = run
 
     def _run(self, images: Image) -> dict[str, Array]:
         model = self._held(self._model)

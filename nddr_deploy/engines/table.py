@@ -17,7 +17,8 @@ BACKENDS = {
     "onnxruntime": "nddr_deploy.engines.ort:OrtEngine",
     "openvino": "nddr_deploy.engines.openvino:OpenVinoEngine",
 }
-SUFFIXES = {".pt": ("torch",), ".onnx": ("onnxruntime", "openvino")}  # the first is what opens such a file by default
+# The first is what opens such a file by default.
+SUFFIXES = {".pt": ("torch",), ".safetensors": ("torch",), ".onnx": ("onnxruntime", "openvino")}
 EXTRAS = {"torch": "train", "onnxruntime": "cpu", "openvino": "cpu"}
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
@@ -35,8 +36,8 @@ def open_engine(
     ...     outputs = engine.infer(images)              # {"segmentation": (N, 40, h, w), "normals": (N, 3, h, w)}
 
     Args:
-        path: a checkpoint (`.pt`) or an exported model (`.onnx`).
-        backend: key of `BACKENDS`; None is "torch" for `.pt` and "onnxruntime" for `.onnx`.
+        path: a checkpoint (`.pt`, `.safetensors`) or an exported model (`.onnx`).
+        backend: key of `BACKENDS`; None is "torch" for checkpoints and "onnxruntime" for `.onnx`.
         threads: that one pass may use; None is `machine.default_threads()`: every core this process may use.
         precision: "fp32", "bf16", "fp16" or "int8"; None is the file's own, which is fp32 unless it was quantised.
 

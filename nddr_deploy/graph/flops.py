@@ -16,7 +16,7 @@ def count_flops(model: onnx.ModelProto, size_hw: tuple[int, int], *, batch: int 
     literature. Padded positions count, as they do in every library's own figure.
 
     Args:
-        model: with one input, (N, H, W, 3) or (N, 3, H, W); left as it is.
+        model: an input that leaves dimensions open is (N, H, W, 3) or (N, 3, H, W); left as it is.
         size_hw: H and W, where the graph leaves them open.
         batch: N, where the graph leaves it open.
 
@@ -68,9 +68,9 @@ def _shapes(model: onnx.ModelProto, size_hw: tuple[int, int], batch: int) -> dic
     filled.CopyFrom(model)
     weights = {weight.name: tuple(weight.dims) for weight in filled.graph.initializer}
     for value in filled.graph.input:
-        if value.name in weights:
-            continue
         dims = value.type.tensor_type.shape.dim
+        if value.name in weights or all(dim.HasField("dim_value") for dim in dims):
+            continue
         channels_last = dims[3].dim_value == 3
         extents = (batch, *size_hw, 3) if channels_last else (batch, 3, *size_hw)
         for dim, extent in zip(dims, extents, strict=True):

@@ -1,0 +1,137 @@
+"""nddr-bench: how fast a model runs, in which runtime, on this machine."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nddr_deploy.command import Parser, parse_list, run_command
+
+if TYPE_CHECKING:
+    from nddr_deploy.benchmark.report import BenchmarkReport
+
+EXAMPLES = """cases are RUNTIME or RUNTIME:PRECISION, with the runtimes torch, torch.compile, onnxruntime and openvino:
+  nddr-bench --engine model.onnx
+  nddr-bench --engine model.onnx --checkpoint ckpt.pt --against torch,onnxruntime,openvino,openvino:bf16
+  nddr-bench --engine model.onnx --input video.mp4 --json benchmark.json --plot benchmark.png
+  nddr-bench --decode
+"""
+
+
+def parser() -> Parser:
+    parser = Parser(
+        "nddr-bench",
+        "Compare runtimes on one exported model, in interleaved rounds, each in a process of its own.",
+        epilog=EXAMPLES,
+    )
+    parser.add_argument("--engine", metavar="FILE", help="the exported model (.onnx)")
+    parser.add_argument("--checkpoint", metavar="FILE", help="what it was exported from; the torch cases run it")
+    parser.add_argument(
+        "--against",
+        type=parse_list,
+        metavar="CASES",
+        help="comma-separated cases; the others are compared with the first, and all must run "
+        "(default: torch, onnxruntime, openvino, openvino:bf16, as far as they can run here)",
+    )
+    parser.add_argument("--input", metavar="X", help="also measure end to end on a video, a folder, ... (default: no)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns of every case (default: 5)")
+    parser.add_argument(
+        "--seconds-per-case",
+        type=float,
+        default=15.0,
+        metavar="S",
+        help="seconds of measuring per case and section, spread over the rounds (default: 15)",
+    )
+    parser.add_argument(
+        "--frames", type=int, default=24, metavar="N", help="frames of the input per case and round (default: 24)"
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help='what "all cores" means (default: every core)')
+    parser.add_argument("--json", metavar="FILE", help="also write everything to FILE")
+    parser.add_argument("--plot", metavar="FILE", help="also draw the speed-ups as FILE (PNG)")
+    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
+    parser.add_argument(
+        "--decode",
+        action="store_true",
+        help="measure the decoding of 40 classes to 480x640 against Resize + ArgMax in the graph instead of a model",
+    )
+    return parser
+
+
+def _main(argv: Sequence[str]) -> int:
+    arguments = parser().parse_args(argv)
+    return _decode(arguments) if arguments.decode else _compare(arguments)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from nddr_deploy.benchmark.run import benchmark
+    from nddr_deploy.errors import ConfigError
+
+    if not arguments.engine:
+        raise ConfigError("nddr-bench needs --engine model.onnx, or --decode.")
+    report = benchmark(
+        arguments.engine,
+        against=arguments.against,
+        checkpoint=arguments.checkpoint,
+        input=arguments.input,
+        rounds=arguments.rounds,
+        seconds_per_case=arguments.seconds_per_case,
+        frames=arguments.frames,
+        threads=arguments.threads,
+        progress=True,
+    )
+    _print(report, markdown=arguments.markdown)
+    if arguments.json:
+        _write_json(arguments.json, report.to_dict())
+    if arguments.plot:
+        from nddr_deploy.benchmark.plot import draw
+        from nddr_deploy.files import finished_file
+
+        with finished_file(arguments.plot) as temporary:
+            draw(report, temporary)
+        print(f"written: {arguments.plot}")
+    return 0
+
+
+def _decode(arguments: argparse.Namespace) -> int:
+    from nddr_deploy.benchmark import decode, table
+
+    found = decode.compare_decoding(rounds=arguments.rounds)
+    drawn = decode.as_table(found)
+    if arguments.markdown:
+        print(table.markdown(drawn))
+    else:
+        table.show([drawn])
+    if arguments.json:
+        _write_json(arguments.json, decode.to_dict(found))
+    return 0
+
+
+def _print(report: BenchmarkReport, *, markdown: bool) -> None:
+    from nddr_deploy.benchmark import table
+
+    found = table.tables(report)
+    if markdown:
+        print("\n\n".join(["\n".join(f"- {line}" for line in table.facts(report)), *map(table.markdown, found)]))
+    else:
+        print("\n".join(table.facts(report)), end="\n\n")
+        table.show(found)
+    print("\n".join(table.LEGEND))
+
+
+def _write_json(path: str, values: dict[str, object]) -> None:
+    import json
+
+    from nddr_deploy.files import finished_file
+
+    with finished_file(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=1) + "\n")
+    print(f"written: {path}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(_main, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Synthetic indoor scenes with exact labels, normals and depth; see `dataset.Rooms`."""
