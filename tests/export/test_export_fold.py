@@ -22,7 +22,7 @@ def maps(channels: int = 6) -> Tensor:
 
 
 def folded_like(network: nn.Module, x: Tensor) -> dict[str, Folded]:
-    """Fold, check that the result is the same to float32's rounding and holds no BatchNorm; layer -> what became of it."""
+    """Fold; check that no BatchNorm is left and the result is the same to float32's rounding. Layer -> its fate."""
     trained_looking(network)
     with torch.no_grad():
         expected = network(x)
@@ -41,7 +41,7 @@ def actions(network: nn.Module, x: Tensor) -> dict[str, str]:
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(
     "convolution",
-    [dict(padding=1), dict(groups=3, padding=1), dict(dilation=2, padding=2), dict(stride=2, padding="valid")],
+    [{"padding": 1}, {"groups": 3, "padding": 1}, {"dilation": 2, "padding": 2}, {"stride": 2, "padding": "valid"}],
     ids=str,
 )
 def test_a_batchnorm_folds_into_the_convolution_before(convolution: dict[str, object], bias: bool) -> None:
@@ -54,11 +54,11 @@ def test_a_batchnorm_folds_into_the_convolution_before(convolution: dict[str, ob
 @pytest.mark.parametrize(
     "convolution",
     [
-        dict(kernel_size=1),
-        dict(kernel_size=3),
-        dict(kernel_size=3, groups=3),
-        dict(kernel_size=3, dilation=2),
-        dict(kernel_size=3, padding=1, padding_mode="reflect"),  # the padding is normalised, too
+        {"kernel_size": 1},
+        {"kernel_size": 3},
+        {"kernel_size": 3, "groups": 3},
+        {"kernel_size": 3, "dilation": 2},
+        {"kernel_size": 3, "padding": 1, "padding_mode": "reflect"},  # the padding is normalised, too
     ],
     ids=str,
 )
@@ -206,6 +206,23 @@ def test_the_next_convolution_must_read_nothing_else() -> None:
 
     assert entry.action == KEPT
     assert "conv is also used on other features" in entry.reason
+
+
+class ChangedInPlace(nn.Module):
+    """After the BatchNorm has read the map, an in-place ReLU overwrites it; the convolution comes later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn, self.conv, self.relu = nn.BatchNorm2d(6), nn.Conv2d(6, 6, 1), nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x + 1
+        normalised = self.bn(y)
+        return self.relu(y) + self.conv(normalised)
+
+
+def test_a_layer_that_works_in_place_does_not_change_what_a_fold_reads() -> None:
+    assert actions(ChangedInPlace(), maps()) == {"bn": AFTER}
 
 
 def test_the_network_that_is_folded_stays_as_it_was() -> None:

@@ -1,4 +1,4 @@
-"""Every backbone x fusion x order x shortcut: the ONNX file without BatchNorm equals the unfolded network in PyTorch."""
+"""Every backbone x fusion x order x shortcut: the ONNX file without BatchNorm equals the unfolded PyTorch network."""
 
 from __future__ import annotations
 

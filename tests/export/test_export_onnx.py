@@ -121,17 +121,20 @@ def test_an_exporter_that_swaps_two_heads_writes_no_file(
     assert [path.name for path in tmp_path.iterdir()] == ["ckpt.pt"]
 
 
-def test_weights_and_nodes_keep_the_names_of_the_layers(tmp_path: Path) -> None:
-    model = written(tmp_path)
+def test_weights_and_nodes_keep_the_names_of_the_layers_also_where_weights_are_equal(tmp_path: Path) -> None:
+    settings = config(
+        fusion="nddr conv", shortcut="per_task"
+    )  # untrained: the last two fusions start with equal weights
+    checkpoint_names = {name for name, _ in network_of(settings).named_parameters()}
 
-    checkpoint_names = {name for name, _ in network_of(config(shortcut="per_task")).named_parameters()}
-    weights = {weight.name for weight in model.graph.initializer if weight.name.endswith(".weight")}
-    assert weights <= checkpoint_names
-    assert "fusions.2.layers.normals.conv.weight" in weights
+    model = onnx.load(export_checkpoint(save(tmp_path / "ckpt.pt", settings)).path)
+
+    weights = {weight.name for weight in model.graph.initializer if weight.name.endswith((".weight", ".bias"))}
+    assert weights == checkpoint_names
     nodes = {node.name: node for node in model.graph.node}
     assert len(nodes) == len(model.graph.node)
-    convolution = nodes["fusions.2.layers.normals.conv/Conv"]
-    assert convolution.input[1] == "fusions.2.layers.normals.conv.weight"
+    for layer in ("fusions.3.layers.normals.conv", "fusions.4.layers.normals.conv"):
+        assert list(nodes[f"{layer}/Conv"].input[1:]) == [f"{layer}.weight", f"{layer}.bias"]
 
 
 @pytest.mark.parametrize("resize", ["half_pixel", "align_corners", "asymmetric"])
@@ -168,7 +171,7 @@ def test_the_file_says_nothing_about_the_machine_that_wrote_it(tmp_path: Path) -
 def test_the_same_checkpoint_gives_the_same_bytes_in_another_process(tmp_path: Path) -> None:
     save(tmp_path / "ckpt.pt", config(shortcut="per_task"))
     export_checkpoint(tmp_path / "ckpt.pt", tmp_path / "first.onnx")
-    program = "import sys; from nddr_deploy.export.recipe import export_checkpoint; export_checkpoint(sys.argv[1], sys.argv[2])"
+    program = "import sys, nddr_deploy; nddr_deploy.export_checkpoint(sys.argv[1], sys.argv[2])"
 
     subprocess.run([sys.executable, "-c", program, tmp_path / "ckpt.pt", tmp_path / "second.onnx"], check=True)
 
@@ -279,7 +282,7 @@ def test_choosing_tasks_cuts_what_only_the_others_need_and_changes_no_value(
     assert np.array_equal(run(one.path)["normals"], run(both.path)["normals"])
     weights = {weight.name for weight in onnx.load(one.path).graph.initializer}
     assert not any(name.startswith("heads.segmentation") for name in weights)
-    # What follows the last layer that `normals` needs is gone: the other stream's last fusion, or with "none" all of it.
+    # What follows the last layer that `normals` needs is gone: the other task's last fusion; with "none", its stream.
     assert any(name.startswith("stages.4.segmentation") for name in weights) is (fusion == "nddr bn-conv")
     assert "fusions.4.layers.segmentation.conv.weight" not in weights
     assert one.nodes < both.nodes

@@ -39,7 +39,7 @@ def test_a_manifest_comes_back_as_it_was_written(tmp_path: Path) -> None:
 def test_an_onnx_file_of_someone_else_is_refused(tmp_path: Path) -> None:
     onnx.save(foreign(), tmp_path / "model.onnx")
 
-    with pytest.raises(ModelFileError, match="is an ONNX file without a manifest.* Use a file written by nddr-export"):
+    with pytest.raises(ModelFileError, match=r"is an ONNX file without a manifest.* Use a file written by nddr-export"):
         read_manifest(tmp_path / "model.onnx")
 
 
