@@ -79,7 +79,9 @@ def table(rng: np.random.Generator, materials: Sequence[int]) -> Piece:
         piece.box(0, 0, height - thick - 0.1, width - 0.12, depth - 0.12, 0.1, piece.second)
     for x in (-1, 1):
         for y in (-1, 1):
-            piece.box(x * (width - leg - 0.04) / 2, y * (depth - leg - 0.04) / 2, 0, leg, leg, height - thick, piece.second)
+            piece.box(
+                x * (width - leg - 0.04) / 2, y * (depth - leg - 0.04) / 2, 0, leg, leg, height - thick, piece.second
+            )
     return piece.sized(width, depth, height)
 
 
@@ -115,7 +117,9 @@ def bed(rng: np.random.Generator, materials: Sequence[int]) -> Piece:
     pillows = 2 if width > 1.35 else 1
     for index in range(pillows):
         x = (index - (pillows - 1) / 2) * width / 2
-        piece.ellipsoid(x, length / 2 - 0.33, top + 0.06, 0.42 * width if pillows == 2 else 0.6 * width, 0.42, 0.2, piece.main)
+        piece.ellipsoid(
+            x, length / 2 - 0.33, top + 0.06, 0.42 * width if pillows == 2 else 0.6 * width, 0.42, 0.2, piece.main
+        )
     return piece.sized(width + 0.06, length, head)
 
 
@@ -150,7 +154,13 @@ def cabinet(rng: np.random.Generator, materials: Sequence[int]) -> Piece:
     elif form == 1:
         width, depth, height, columns, rows = rng.uniform(1.1, 1.7), rng.uniform(0.4, 0.5), rng.uniform(0.75, 1.0), 3, 1
     else:
-        width, depth, height, columns, rows = rng.uniform(0.7, 1.1), rng.uniform(0.42, 0.5), rng.uniform(0.9, 1.25), 1, 4
+        width, depth, height, columns, rows = (
+            rng.uniform(0.7, 1.1),
+            rng.uniform(0.42, 0.5),
+            rng.uniform(0.9, 1.25),
+            1,
+            4,
+        )
     base = 0.08
     piece.box(0, 0.01, 0, width - 0.06, depth - 0.06, base, piece.second)
     piece.box(0, 0.01, base, width, depth - 0.04, height - base, piece.main)

@@ -95,7 +95,11 @@ class Room:
             span = (wall, middle - half - 0.08, middle + half + 0.08, z - 0.08, z + piece.height + 0.05)
             if any(same_place(span, other) for other in self.hung):
                 continue
-            corners = [self.at_wall(wall, (middle + side * half) / extent, out) for side in (-1, 1) for out in (0, max(clear, 0.15))]
+            corners = [
+                self.at_wall(wall, (middle + side * half) / extent, out)
+                for side in (-1, 1)
+                for out in (0, max(clear, 0.15))
+            ]
             front = (
                 min(x for x, _ in corners), max(x for x, _ in corners), min(y for _, y in corners), max(y for _, y in corners)
             )  # fmt: skip

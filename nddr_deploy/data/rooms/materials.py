@@ -29,7 +29,9 @@ def draw_materials(rng: np.random.Generator, count: int) -> Rows:
         first = np.array(colorsys.hsv_to_rgb(hue, saturation, value))
         contrast = rng.uniform(0.6, 0.85) if value > 0.55 else rng.uniform(1.25, 1.6)
         second = np.array(
-            colorsys.hsv_to_rgb((hue + rng.normal(0, 0.03)) % 1, saturation * rng.uniform(0.7, 1.1), min(1, value * contrast))
+            colorsys.hsv_to_rgb(
+                (hue + rng.normal(0, 0.03)) % 1, saturation * rng.uniform(0.7, 1.1), min(1, value * contrast)
+            )
         )
         first, second = linear(first), linear(second)
         kind = int(rng.choice(TEXTURES, p=SHARES))
