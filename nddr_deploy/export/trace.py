@@ -53,6 +53,7 @@ def trace(network: nn.Module, example: Sequence[Tensor]) -> fx.GraphModule:
         ) from error
     module = fx.GraphModule(root, graph, type(network).__name__)
     _drop_silent_layers(module)
+    _calls_to_layers(module)
     _compute_constants(module)
     clean(module)
     with torch.no_grad():
@@ -135,6 +136,32 @@ def _drop_silent_layers(module: fx.GraphModule) -> None:
         if isinstance(layer(module, node), _SILENT) or silent_function:
             node.replace_all_uses_with(node.args[0])
             module.graph.erase_node(node)
+
+
+def _calls_to_layers(module: fx.GraphModule) -> None:
+    """`F.batch_norm(x, mean, variance, weight, bias, ...)`, as timm's layers call it, becomes a BatchNorm layer."""
+    for node in list(module.graph.nodes):
+        if node.op == "call_function" and node.target is torch._assert:
+            module.graph.erase_node(node)  # of shapes, in timm's layers; it would be written as nodes
+        if node.op != "call_function" or node.target is not nn.functional.batch_norm:
+            continue
+        names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+        given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+        mean, variance, weight, bias = (given.get(name) for name in names[1:5])
+        if given.get("training") or not isinstance(mean, fx.Node) or mean.op != "get_attr":
+            continue  # left to the check of the finished file, which refuses it
+        running = _attribute(module, str(mean.target))
+        called = nn.BatchNorm2d(len(running), eps=cast("float", given.get("eps", 1e-5)), affine=weight is not None)
+        called.running_mean = running
+        called.running_var = _attribute(module, str(cast("fx.Node", variance).target))
+        if weight is not None:
+            called.weight = _attribute(module, str(cast("fx.Node", weight).target))
+            called.bias = _attribute(module, str(cast("fx.Node", bias).target))
+        name = f"{str(mean.target).rpartition('.')[0]}.batchnorm"
+        module.add_submodule(name, called.eval())
+        with module.graph.inserting_before(node):
+            node.replace_all_uses_with(module.graph.call_module(name, (given["input"],)))
+        module.graph.erase_node(node)
 
 
 def _compute_constants(module: fx.GraphModule) -> None:

@@ -208,6 +208,22 @@ def test_the_next_convolution_must_read_nothing_else() -> None:
     assert "conv is also used on other features" in entry.reason
 
 
+class NormAct(nn.BatchNorm2d):
+    """BatchNorm and activation in one layer, as timm writes it: the tracer sees a function call."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        torch._assert(x.ndim == 4, "expected 4D input")
+        statistics = (self.running_mean, self.running_var)
+        x = nn.functional.batch_norm(x, *statistics, self.weight, self.bias, self.training, 0.1, self.eps)
+        return x.relu()
+
+
+def test_a_batchnorm_that_is_called_as_a_function_folds_too() -> None:
+    network = nn.Sequential(nn.Conv2d(6, 9, 1), NormAct(9, eps=1e-2), nn.Conv2d(9, 4, 3, padding=1), NormAct(4))
+
+    assert actions(network, maps()) == {"1.batchnorm": BEFORE, "3.batchnorm": BEFORE}
+
+
 class ChangedInPlace(nn.Module):
     """After the BatchNorm has read the map, an in-place ReLU overwrites it; the convolution comes later."""
 
