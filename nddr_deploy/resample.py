@@ -1,7 +1,7 @@
 """Exact bilinear resampling on a CPU: of maps, of vectors, and of class scores straight to labels.
 
-The arithmetic is float32: each output pixel is the sum of its four neighbours times their weights. All three conventions
-and letterboxes are a `Grid`. numba and the kernels are imported when the first map is resampled.
+The arithmetic is float32: each output pixel is the sum of its four neighbours times their weights. All three
+conventions and letterboxes are a `Grid`. numba and the kernels are imported when the first map is resampled.
 
 Shape letters: C channels; h, w source; H, W output.
 """
@@ -33,7 +33,13 @@ class Taps(NamedTuple):
 
     @classmethod
     def of(cls, coordinates: npt.NDArray[np.float64], size: int) -> Taps:
-        """Of fractional source coordinates in 0 .. size - 1. A coordinate on the last line reads it with weight 1."""
+        """Of fractional source coordinates in 0 .. size - 1. A coordinate on the last line reads it with weight 1.
+
+        Raises:
+            InputError: no coordinate, one outside, or NaN: the kernels do not check where they read.
+        """
+        if not (coordinates.size and coordinates.min() >= 0 and coordinates.max() <= size - 1):
+            raise InputError(f"A grid's coordinates must lie in 0 to {size - 1}; got {coordinates}.")
         first = np.clip(np.floor(coordinates).astype(np.int64), 0, max(size - 2, 0))
         return cls(first, np.minimum(first + 1, size - 1), (coordinates - first).astype(np.float32))
 
@@ -57,11 +63,11 @@ def bilinear(values: Array, grid: Grid | None) -> npt.NDArray[np.float32]:
         InputError: the grid reads another size.
     """
     maps = np.ascontiguousarray(values, dtype=np.float32)
-    if is_identity(grid, maps.shape[-2:]):
+    if grid is None or _is_identity(grid, maps.shape[-2:]):
         return maps.copy() if maps is values else maps
     from nddr_deploy import resample_kernels as kernels
 
-    rows, columns = _taps(grid, maps.shape[-2:])
+    rows, columns = _taps(grid)
     planes = maps if maps.ndim == 3 else maps[None]
     result = np.empty((len(planes), len(rows.first), len(columns.first)), dtype=np.float32)
     kernels.bilinear(planes, *rows, *columns, result)
@@ -71,7 +77,7 @@ def bilinear(values: Array, grid: Grid | None) -> npt.NDArray[np.float32]:
 def argmax_bilinear(scores: Array, grid: Grid | None) -> npt.NDArray[np.uint8]:
     """`bilinear(scores, grid).argmax(axis=0)`, an order of magnitude faster and the same to the last label.
 
-    Between four neighbouring source pixels a class lies between its smallest and its largest corner, so that only classes
+    Between four neighbouring source pixels a class lies between its smallest and its largest corner, so only classes
     whose largest corner reaches the best smallest corner can win there. Mostly one class is left.
 
     Args:
@@ -90,9 +96,10 @@ def argmax_bilinear(scores: Array, grid: Grid | None) -> npt.NDArray[np.uint8]:
         raise InputError(f"Labels are uint8, so at most 256 classes can be told apart; got scores of {classes}.")
     if grid is None:
         grid = Grid.between((height, width), (height, width), "asymmetric")
+    _check_source(grid, (height, width))
     from nddr_deploy import resample_kernels as kernels
 
-    rows, columns = _taps(grid, (height, width))
+    rows, columns = _taps(grid)
     labels = np.empty(grid.size_hw, dtype=np.uint8)
     if labels.size < PIXELS_PER_CELL_TO_PRUNE * height * width:
         kernels.argmax_rows(scores, *rows, *columns, labels)
@@ -108,7 +115,7 @@ def argmax_bilinear(scores: Array, grid: Grid | None) -> npt.NDArray[np.uint8]:
 
 def nearest(values: Array, grid: Grid) -> Array:
     """The value of the nearest source pixel, (h, w, ...) -> (H, W, ...), any type; halfway takes the later one."""
-    if is_identity(grid, values.shape[:2]):
+    if _is_identity(grid, values.shape[:2]):
         return values.copy()
     rows, columns = (
         np.minimum(np.floor(coordinates + 0.5).astype(np.int64), size - 1)
@@ -126,19 +133,19 @@ def unit_vectors(planes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return result
 
 
-def is_identity(grid: Grid | None, size_hw: tuple[int, ...]) -> bool:
+def _is_identity(grid: Grid, size_hw: tuple[int, ...]) -> bool:
     """Whether the grid reads every pixel of a map of this size just where it lies."""
-    if grid is None:
-        return True
-    if grid.source_hw != tuple(size_hw):
-        raise InputError(f"The grid reads a map of {grid.source_hw} pixels; the map has {tuple(size_hw)}.")
+    _check_source(grid, size_hw)
     return all(
         len(coordinates) == size and np.array_equal(coordinates, np.arange(size))
         for coordinates, size in zip((grid.rows, grid.columns), size_hw, strict=True)
     )
 
 
-def _taps(grid: Grid | None, size_hw: tuple[int, ...]) -> tuple[Taps, Taps]:
-    if grid is None or grid.source_hw != tuple(size_hw):
-        raise InputError(f"The grid reads a map of {grid and grid.source_hw} pixels; the map has {tuple(size_hw)}.")
-    return Taps.of(grid.rows, size_hw[0]), Taps.of(grid.columns, size_hw[1])
+def _taps(grid: Grid) -> tuple[Taps, Taps]:
+    return Taps.of(grid.rows, grid.source_hw[0]), Taps.of(grid.columns, grid.source_hw[1])
+
+
+def _check_source(grid: Grid, size_hw: tuple[int, ...]) -> None:
+    if tuple(grid.source_hw) != tuple(size_hw):
+        raise InputError(f"The grid reads a map of {tuple(grid.source_hw)} pixels; the map has {tuple(size_hw)}.")

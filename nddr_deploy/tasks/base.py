@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -58,7 +58,8 @@ class Task(ABC):
         # It names an output of the graph, whose input is "images", and files and folders of results.
         if not isinstance(self.name, str) or not TASK_NAME.fullmatch(self.name) or self.name == "images":
             raise ConfigError(
-                f"{self.name!r} cannot name a task. Use a letter, then letters, digits, '_' and '-'; not 'images', the input."
+                f"{self.name!r} cannot name a task. Use a letter, then letters, digits, '_' and '-'; "
+                "not 'images', the name of the input."
             )
 
     @property
@@ -73,12 +74,19 @@ class Task(ABC):
         Shapes:
             dense: raw (C, h, w) float -> segmentation (H, W) uint8 labels; normals (H, W, 3) float32 unit vectors;
             depth (H, W) float32 metres. `grid.source_hw` is (h, w); None decodes at (h, w) itself.
-            pooled: raw (C,) float -> age () float32 years; classification (C,) float32 probabilities. `grid` is ignored.
+            pooled: raw (C,) float -> age () float32 years; classification (C,) float32 probabilities; `grid` is
+            ignored.
+
+        Raises:
+            InputError: another number of channels, a batch, or a grid of another source size. NaN is not looked for.
         """
 
     @abstractmethod
     def resample(self, decoded: Array, grid: Grid) -> Array:
-        """A decoded dense result at one size -> at the grid's size (labels: nearest; others: bilinear). Pooled: unchanged."""
+        """A decoded dense result at one size -> at the grid's size. Labels: nearest; others: bilinear.
+
+        A pooled result stays as it is.
+        """
 
     @abstractmethod
     def metric(self) -> Metric:
@@ -116,9 +124,22 @@ def check_raw(task: Task, raw: Array, grid: Grid | None) -> None:
     """Raise InputError unless `raw` is one sample of the task's raw output, and of the size that the grid reads."""
     dimensions, form = (3, f"({task.channels}, h, w)") if task.head == "dense" else (1, f"({task.channels},)")
     if raw.ndim != dimensions or raw.shape[0] != task.channels or raw.size == 0:
-        raise InputError(f"{task.name}: expected one sample's raw output {form}; got {raw.shape}. Decode a batch one by one.")
+        raise InputError(
+            f"{task.name}: expected one sample's raw output {form}; got {raw.shape}. Decode a batch one by one."
+        )
     if grid is not None and raw.shape[1:] != grid.source_hw:
         raise InputError(f"{task.name}: the grid reads a map of {grid.source_hw}; the raw output is {raw.shape[1:]}.")
+
+
+def class_names(task: str, names: Iterable[str], least: int, most: int) -> tuple[str, ...]:
+    """The names as a tuple; ConfigError unless they are `least` to `most` different strings."""
+    found = () if isinstance(names, str) or not isinstance(names, Iterable) else tuple(names)
+    if not least <= len(found) <= most or not all(isinstance(name, str) for name in found):
+        raise ConfigError(f"{task}: expected a list of {least} to {most} class names; got {names!r}.")
+    for name in found:
+        if found.count(name) > 1:
+            raise ConfigError(f"{task}: the class {name!r} is listed twice. Give every class its own name.")
+    return found
 
 
 def check_same_size(name: str, decoded: Array, other: Array) -> None:

@@ -7,11 +7,13 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from nddr_deploy.errors import ConfigError, InputError
+from nddr_deploy.errors import InputError
 from nddr_deploy.preprocess import Image
 from nddr_deploy.resize import Grid
-from nddr_deploy.tasks.base import Array, Metric, Task, as_sample, check_raw, softmax
+from nddr_deploy.tasks.base import Array, Metric, Task, as_sample, check_raw, class_names, softmax
 from nddr_deploy.tasks.drawing import draw_badge
+
+MOST_CLASSES = 100_000
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,12 @@ class Classification(Task):
 
     Args:
         classes: the names of the C >= 2 classes, in the order of the outputs.
+
+    Raises:
+        ConfigError: fewer than two classes, or a name twice.
+
+    Source:
+        Gao et al., NDDR-CNN, CVPR 2019, section 4.1: gender, 2 classes.
     """
 
     name: str
@@ -36,10 +44,7 @@ class Classification(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        classes = tuple(self.classes) if not isinstance(self.classes, str) else ()
-        if len(classes) < 2 or len(set(classes)) < len(classes) or not all(isinstance(name, str) for name in classes):
-            raise ConfigError(f"{self.name}: expected the names of two or more different classes; got {self.classes!r}.")
-        object.__setattr__(self, "classes", classes)
+        object.__setattr__(self, "classes", class_names(self.name, self.classes, 2, MOST_CLASSES))
 
     @property
     def channels(self) -> int:

@@ -12,6 +12,7 @@ from nddr_deploy.errors import ConfigError, InputError
 from nddr_deploy.preprocess import Image
 from nddr_deploy.resize import Grid
 from nddr_deploy.tasks.base import Array, Metric, Task, as_sample, check_raw, check_same_size
+from nddr_deploy.tasks.palette import Colour, as_colour
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,9 @@ class Depth(Task):
 
     Args:
         max_m: what `render` draws as the farthest, in metres. It never changes a value.
+
+    Raises:
+        ConfigError: max_m is no positive number.
     """
 
     name: str = "depth"
@@ -36,7 +40,8 @@ class Depth(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.max_m, bool) or not isinstance(self.max_m, (int, float)) or not 0 < self.max_m < float("inf"):
+        number = isinstance(self.max_m, (int, float)) and not isinstance(self.max_m, bool)
+        if not number or not 0 < self.max_m < float("inf"):
             raise ConfigError(f"{self.name}: max_m must be a positive number of metres; got {self.max_m!r}.")
         object.__setattr__(self, "max_m", float(self.max_m))
 
@@ -57,6 +62,7 @@ class Depth(Task):
         return DepthMetric()
 
     def as_target(self, decoded: Array) -> Array:
+        """As it is: where 0 m was predicted, nothing is scored."""
         return decoded
 
     def render(self, decoded: Array, frame: Image) -> Image:
@@ -66,10 +72,10 @@ class Depth(Task):
         picture[~(decoded > 0)] = 0
         return picture
 
-    def legend(self) -> list[tuple[str, tuple[int, int, int]]]:
+    def legend(self) -> list[tuple[str, Colour]]:
         metres = np.linspace(0, self.max_m, 5, dtype=np.float32)
-        colours = self._colour(metres[None])[0].tolist()
-        return [(f"{value:.3g} m", (red, green, blue)) for value, (red, green, blue) in zip(metres, colours, strict=True)]
+        colours = self._colour(metres[None])[0]
+        return [(f"{value:.3g} m", as_colour(colour)) for value, colour in zip(metres, colours, strict=True)]
 
     def _colour(self, metres: Array) -> Image:
         import cv2
@@ -85,7 +91,9 @@ class Depth(Task):
 
 
 class DepthMetric:
-    """RMSE in metres, mean |error| / truth ("AbsRel") and the share with max(p / t, t / p) < 1.25, over all measured pixels.
+    """Over all measured pixels of the data set: RMSE in metres, mean |p - t| / t ("AbsRel"), and "delta_1.25".
+
+    delta_1.25 is the share with max(p / t, t / p) < 1.25, as a fraction; p the prediction, t the target.
 
     Raises:
         InputError: sizes differ, or a prediction at a measured pixel is NaN.

@@ -12,6 +12,7 @@ from nddr_deploy.errors import InputError
 from nddr_deploy.preprocess import Image
 from nddr_deploy.resize import Grid
 from nddr_deploy.tasks.base import Array, Metric, Task, as_sample, check_raw, check_same_size
+from nddr_deploy.tasks.palette import Colour, as_colour
 
 THRESHOLDS_DEGREES = (11.25, 22.5, 30.0)
 
@@ -59,27 +60,36 @@ class Normals(Task):
     def render(self, decoded: Array, frame: Image) -> Image:
         """Red for right, green for up, blue for toward the camera; black where a target is not known."""
         check_same_size(self.name, decoded, frame)
-        signs = np.array([127.5, -127.5, -127.5], dtype=np.float32)
-        picture: Image = np.rint(decoded * signs + np.float32(127.5)).clip(0, 255).astype(np.uint8)
-        picture[~decoded.any(axis=2)] = 0
-        return picture
+        return _colour(decoded)
 
-    def legend(self) -> list[tuple[str, tuple[int, int, int]]]:
-        return [("right", (255, 128, 128)), ("up", (128, 255, 128)), ("toward the camera", (128, 128, 255))]
+    def legend(self) -> list[tuple[str, Colour]]:
+        axes = np.array([[[1, 0, 0], [0, -1, 0], [0, 0, -1]]], dtype=np.float32)
+        names = ("right", "up", "toward the camera")
+        return [(name, as_colour(colour)) for name, colour in zip(names, _colour(axes)[0], strict=True)]
 
     def flip(self, target: Array) -> Array:
         """Mirrored, and what pointed right now points left: x changes its sign."""
-        return np.ascontiguousarray(target[:, ::-1]) * np.array([-1, 1, 1], dtype=target.dtype)
+        mirrored: Array = target[:, ::-1] * np.array([-1, 1, 1], dtype=target.dtype)
+        return mirrored
 
     def options(self) -> dict[str, Any]:
         return {}
 
 
-class NormalsMetric:
-    """Angles in degrees between unit normals, over all valid pixels of the data set.
+def _colour(normals: Array) -> Image:
+    """(H, W, 3) float32 -> RGB of ((x, -y, -z) + 1) / 2."""
+    picture: Image = np.rint(normals * np.float32(127.5) + np.float32(127.5)).clip(0, 255).astype(np.uint8)
+    grey = (picture[..., 0] == 128) & (picture[..., 1] == 128) & (picture[..., 2] == 128)  # no unit vector is that
+    picture[..., 1:] = 255 - picture[..., 1:]
+    picture[grey] = 0
+    return picture
 
-    Mean and shares are exact. The median comes from a histogram with bins of 0.001 degrees and is at most half a bin off:
-    memory stays the same for any number of pixels.
+
+class NormalsMetric:
+    """Angles in degrees between unit normals, over all valid pixels of the data set; shares as fractions.
+
+    Mean and shares are exact. The median comes from a histogram with bins of 0.001 degrees and is at most half a bin
+    off, so that memory stays the same for any number of pixels.
 
     Args:
         inclusive: "within t" counts angles <= t (the paper); False counts < t, as one public code base does.
@@ -102,7 +112,9 @@ class NormalsMetric:
         valid = (target[..., 0] != 0) | (target[..., 1] != 0) | (target[..., 2] != 0)
         angles = angles_between(decoded[valid], target[valid])
         if np.isnan(angles).any():
-            raise InputError("A prediction of normals holds NaN or zero vectors. Look for NaN in the model's raw output.")
+            raise InputError(
+                "A prediction of normals holds NaN or zero vectors. Look for NaN in the model's raw output."
+            )
         self.pixels += angles.size
         self._sum += float(angles.sum())
         for threshold in THRESHOLDS_DEGREES:
@@ -127,12 +139,20 @@ class NormalsMetric:
 
 
 def angles_between(first: Array, second: Array) -> Array:
-    """Degrees between vectors (N, 3) and (N, 3), float64. Exact near 0 and 180, where arccos loses half its digits.
+    """Degrees between vectors (N, 3) and (N, 3) of any length, float64; NaN where one has no direction.
+
+    Exact near 0 and 180 too, where arccos loses half its digits.
 
     Source:
-        Kahan: the angle is 2 atan2(|u - v|, |u + v|) for unit vectors u, v.
+        Kahan, How Futile are Mindless Assessments of Roundoff, section 12: 2 atan2(|u - v|, |u + v|), |u| = |v|.
     """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        u, v = (vectors / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True) for vectors in (first, second))
-    angles: Array = np.degrees(2 * np.arctan2(np.linalg.norm(u - v, axis=1), np.linalg.norm(u + v, axis=1)))
+    u, v = (vectors.T.astype(np.float64) for vectors in (first, second))  # (3, N)
+    u, v = u * _length(v), v * _length(u)
+    angles: Array = np.degrees(2 * np.arctan2(_length(u - v), _length(u + v)))
+    angles[_length(u) == 0] = np.nan
     return angles
+
+
+def _length(vectors: Array) -> Array:
+    length: Array = np.sqrt(np.einsum("in,in->n", vectors, vectors))
+    return length

@@ -28,12 +28,13 @@ def as_colour(value: Any) -> Colour:
 def distinct_colours(count: int) -> tuple[Colour, ...]:
     """`count` <= 256 colours, each as far as possible from all before it, in CIELAB.
 
-    A longer palette begins with the shorter one. Nearly black is left out: it means "not labelled".
+    A longer palette begins with the shorter one. Nearly black is left out, for it means "not labelled", and so are
+    nearly white and the most glaring colours.
     """
     steps = np.linspace(0, 255, 18).round()
     candidates = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
     lab = _lab(candidates)
-    usable = (lab[:, 0] > 35) & (lab[:, 0] < 93)
+    usable = (lab[:, 0] > 35) & (lab[:, 0] < 93) & (np.hypot(lab[:, 1], lab[:, 2]) < 75)
     candidates, lab = candidates[usable], lab[usable]
     chosen = [int(np.argmin(np.linalg.norm(lab - _lab(np.array([[31.0, 119.0, 180.0]])), axis=1)))]
     distance = np.full(len(lab), np.inf)

@@ -12,7 +12,7 @@ from nddr_deploy import resample
 from nddr_deploy.errors import ConfigError, InputError, unknown_choice
 from nddr_deploy.preprocess import Image
 from nddr_deploy.resize import Grid
-from nddr_deploy.tasks.base import IGNORE_LABEL, Array, Metric, Task, as_sample, check_raw, check_same_size
+from nddr_deploy.tasks.base import IGNORE_LABEL, Array, Metric, Task, as_sample, check_raw, check_same_size, class_names
 from nddr_deploy.tasks.palette import Colour, as_colour, distinct_colours
 
 Absent = Literal["skip", "zero", "nan"]
@@ -48,15 +48,12 @@ class Segmentation(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        classes = tuple(self.classes) if not isinstance(self.classes, str) else ()
-        if not 1 <= len(classes) <= IGNORE_LABEL or not all(isinstance(name, str) for name in classes):
-            raise ConfigError(f"{self.name}: expected the names of 1 to {IGNORE_LABEL} classes; got {self.classes!r}.")
-        if len(set(classes)) < len(classes):
-            twice = next(name for name in classes if classes.count(name) > 1)
-            raise ConfigError(f"{self.name}: the class {twice!r} is listed twice. Give every class its own name.")
+        classes = class_names(self.name, self.classes, 1, IGNORE_LABEL)
         palette = distinct_colours(len(classes)) if self.palette is None else tuple(map(as_colour, self.palette))
         if len(palette) != len(classes):
-            raise ConfigError(f"{self.name}: {len(classes)} classes need as many colours; the palette has {len(palette)}.")
+            raise ConfigError(
+                f"{self.name}: the palette has {len(palette)} colours for {len(classes)} classes. Give one to each."
+            )
         object.__setattr__(self, "classes", classes)
         object.__setattr__(self, "palette", palette)
 
@@ -65,7 +62,7 @@ class Segmentation(Task):
         return len(self.classes)
 
     def decode(self, raw: Array, grid: Grid | None = None) -> Array:
-        """Scores (C, h, w) -> labels (H, W): the argmax of the bilinearly resized scores, the lowest class when equal."""
+        """The argmax of the bilinearly resized scores; of equal scores the lowest class, never one that is NaN."""
         check_raw(self, raw, grid)
         return resample.argmax_bilinear(as_sample(raw), grid)
 
@@ -82,7 +79,7 @@ class Segmentation(Task):
         """The class colours; black where a target is not labelled."""
         check_same_size(self.name, decoded, frame)
         colours = np.zeros((256, 3), dtype=np.uint8)
-        colours[: self.channels] = self.palette
+        colours[: self.channels] = np.array(self.palette, dtype=np.uint8)
         picture: Image = colours.take(decoded, axis=0)
         return picture
 
@@ -101,8 +98,8 @@ class SegmentationMetric:
 
     Args:
         classes: the class names.
-        absent: what a class counts that is in no target and no prediction. "skip" leaves it out of the mean (the paper's
-            definition here); "zero" counts it as 0 and "nan" makes the mean NaN, as two public code bases do.
+        absent: what a class counts that is in no target and no prediction. "skip" leaves it out of the mean;
+            "zero" counts it as 0 and "nan" makes the mean NaN, as public code does.
 
     Attributes:
         confusion: (C, C) int64 pixels, [target, prediction].
@@ -126,7 +123,9 @@ class SegmentationMetric:
         for what, labels in (("target", truth), ("prediction", found)):
             if labels.size and not 0 <= labels.min() <= labels.max() < count:
                 wrong = labels[(labels < 0) | (labels >= count)][0]
-                raise InputError(f"A segmentation {what} holds the label {wrong}; expected 0 to {count - 1}, or 255 in a target.")
+                raise InputError(
+                    f"A segmentation {what} holds the label {wrong}; expected 0 to {count - 1}, or 255 in a target."
+                )
         self.confusion += np.bincount(truth * count + found, minlength=count * count).reshape(count, count)
 
     def class_iou(self) -> dict[str, float]:
