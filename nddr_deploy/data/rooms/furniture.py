@@ -129,8 +129,8 @@ def sofa(rng: np.random.Generator, materials: Sequence[int]) -> Piece:
     seat, back, rest = rng.uniform(0.36, 0.42), rng.uniform(0.75, 0.95), rng.uniform(0.52, 0.64)
     piece.box(0, 0, 0.08, width, depth, seat - 0.16, piece.main)
     piece.box(0, depth / 2 - 0.11, 0.08, width, 0.22, back - 0.08, piece.main)
-    for x in (-1, 1):
-        piece.box(x * (width - arm) / 2, -0.01, 0.05, arm, depth - 0.02, rest - 0.05, piece.main)
+    for side in (-1, 1):
+        piece.box(side * (width - arm) / 2, -0.01, 0.05, arm, depth - 0.02, rest - 0.05, piece.main)
     seats = 3 if width > 1.75 else 2
     each = (width - 2 * arm) / seats
     for index in range(seats):
@@ -181,8 +181,8 @@ def _shelf(rng: np.random.Generator, piece: Piece) -> Piece:
     width, depth, height = rng.uniform(0.8, 1.4), rng.uniform(0.3, 0.4), rng.uniform(1.3, 2.0)
     boards = int(rng.integers(3, 6))
     piece.box(0, depth / 2 - 0.015, 0, width, 0.03, height, piece.second)
-    for x in (-1, 1):
-        piece.box(x * (width - 0.04) / 2, 0, 0, 0.04, depth, height, piece.main)
+    for side in (-1, 1):
+        piece.box(side * (width - 0.04) / 2, 0, 0, 0.04, depth, height, piece.main)
     step = (height - 0.04) / (boards - 1)
     for board in range(boards):
         piece.box(0, 0, board * step, width - 0.08, depth, 0.04, piece.main)
@@ -228,8 +228,8 @@ def pendant(rng: np.random.Generator, materials: Sequence[int], ceiling: float) 
 def door(rng: np.random.Generator, materials: Sequence[int]) -> Piece:
     piece = Piece("door", materials)
     width, height, frame = rng.uniform(0.8, 1.0), rng.uniform(1.95, 2.12), 0.09
-    for x in (-1, 1):
-        piece.box(x * (width + frame) / 2, -0.04, 0, frame, 0.08, height + frame, piece.second)
+    for side in (-1, 1):
+        piece.box(side * (width + frame) / 2, -0.04, 0, frame, 0.08, height + frame, piece.second)
     piece.box(0, -0.04, height, width, 0.08, frame, piece.second)
     piece.box(0, -0.015, 0, width, 0.03, height, piece.main)
     columns, rows = (1, 2) if rng.random() < 0.5 else (2, 3)

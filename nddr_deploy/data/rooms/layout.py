@@ -100,9 +100,8 @@ class Room:
                 for side in (-1, 1)
                 for out in (0, max(clear, 0.15))
             ]
-            front = (
-                min(x for x, _ in corners), max(x for x, _ in corners), min(y for _, y in corners), max(y for _, y in corners)
-            )  # fmt: skip
+            xs, ys = zip(*corners, strict=True)
+            front = (min(xs), max(xs), min(ys), max(ys))
             if any(height > z - 0.05 and overlap(front, other, 0.0) for other, height in self.taken):
                 continue
             if clear > 0:

@@ -20,7 +20,7 @@ def linear(colour: Floats) -> Floats:
 
 
 def draw_materials(rng: np.random.Generator, count: int) -> Rows:
-    """A palette of hues that go together, each with a texture and a darker or lighter second colour: (count,) of MATERIAL."""
+    """Hues that go together, each with a texture and a darker or lighter second colour: (count,) of MATERIAL."""
     base = rng.random()
     materials = np.zeros(count, dtype=MATERIAL)
     for index in range(count):

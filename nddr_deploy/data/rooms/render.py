@@ -33,8 +33,7 @@ def render(scene: Scene, camera: Camera, size_hw: tuple[int, int]) -> Rendering:
     """Cast one ray through every pixel's centre; labels, normals and depth are exact there."""
     from nddr_deploy.data.rooms import shade, trace
 
-    height, width = size_hw
-    focal = camera.focal(width)
+    focal = camera.focal(size_hw[1])
     depth, lit, open_ = (np.empty(size_hw, dtype=np.float32) for _ in range(3))
     normals, image = (np.empty((*size_hw, 3), dtype=np.float32) for _ in range(2))
     surface = np.empty(size_hw, dtype=np.int64)
@@ -44,7 +43,8 @@ def render(scene: Scene, camera: Camera, size_hw: tuple[int, int]) -> Rendering:
     labels_of = np.concatenate([SURFACE_LABELS, scene.solids["label"]]).astype(np.uint8)
     trace.trace(scene.extent, scene.solids, position, axes, focal, np.zeros(2), depth, normals, surface, texture)
     trace.light(
-        scene.extent, scene.solids, scene.groups, position, axes, focal, lighting.position, depth, normals, surface, lit, open_
+        scene.extent, scene.solids, scene.groups, position, axes, focal, lighting.position, depth, normals, surface,
+        lit, open_,
     )  # fmt: skip
     shade.shade(
         scene.materials, material_of, position, axes, focal, lighting.ambient, lighting.position, lighting.intensity,

@@ -1,4 +1,4 @@
-"""Colour: procedural textures under ambient light and a ceiling light, in linear RGB. Compiled by numba, like `trace`."""
+"""Colour: procedural textures under ambient and ceiling light, in linear RGB. Compiled by numba, like `trace`."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ def mix(material, u, v, footprint):  # type: ignore[no-untyped-def]
 
 @compiled
 def shade(  # type: ignore[no-untyped-def]
-    materials, material_of, position, axes, focal, ambient, lamp, intensity, tint, depth, normals, surface, texture, lit,
-    open_, image,
+    materials, material_of, position, axes, focal, ambient, lamp, intensity, tint, depth, normals, surface, texture,
+    lit, open_, image,
 ):  # fmt: skip
     """Fill `image` (H, W, 3) with linear RGB. `material_of`: material per surface; the rest as in `trace.trace`."""
     height, width = depth.shape

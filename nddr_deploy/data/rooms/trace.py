@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
-import numpy as np
 
 from nddr_deploy.data.rooms.scene import BOX, CONE
 
@@ -249,7 +248,7 @@ def blocked(x, y, z, dx, dy, dz, solids, groups):  # type: ignore[no-untyped-def
 
 @compiled
 def light(extent, solids, groups, position, axes, focal, lamp, depth, normals, surface, lit, open_):  # type: ignore[no-untyped-def]
-    """Fill `lit` (H, W), 1 where the ceiling light is seen, else 0; and `open_` (H, W), less than 1 near other things."""
+    """Fill `lit` (H, W), 1 where the ceiling light is seen, else 0; and `open_` (H, W), below 1 near other things."""
     height, width = depth.shape
     for i in range(height):
         v = (i - 0.5 * (height - 1)) / focal
