@@ -87,14 +87,14 @@ def table(rng: np.random.Generator, materials: Sequence[int]) -> Piece:
 
 def chair(rng: np.random.Generator, materials: Sequence[int]) -> Piece:
     piece = Piece("chair", materials)
-    width, depth = rng.uniform(0.42, 0.52), rng.uniform(0.42, 0.5)
-    seat, top, leg = rng.uniform(0.42, 0.48), rng.uniform(0.9, 1.1), rng.uniform(0.045, 0.065)
+    width, depth = rng.uniform(0.46, 0.56), rng.uniform(0.44, 0.52)
+    seat, top, leg = rng.uniform(0.42, 0.48), rng.uniform(0.95, 1.15), rng.uniform(0.055, 0.075)
     piece.box(0, 0, seat - 0.06, width, depth, 0.07, piece.main)
     for x in (-1, 1):
         piece.box(x * (width - leg) / 2, -(depth - leg) / 2, 0, leg, leg, seat - 0.06, piece.second)
         piece.box(x * (width - leg) / 2, (depth - leg) / 2, 0, leg, leg, top - 0.02, piece.second)
     back = (depth - leg) / 2
-    if rng.random() < 0.6:
+    if rng.random() < 0.7:
         piece.box(0, back, seat + 0.1, width - leg, 0.04, top - seat - 0.1, piece.main)
     else:
         bars = 3
@@ -198,17 +198,17 @@ def _shelf(rng: np.random.Generator, piece: Piece) -> Piece:
 
 def floor_lamp(rng: np.random.Generator, materials: Sequence[int]) -> Piece:
     piece = Piece("lamp", materials)
-    shade, height = rng.uniform(0.36, 0.5), rng.uniform(1.45, 1.8)
-    bottom, top = rng.uniform(0.27, 0.36), rng.uniform(0.15, 0.24)
+    shade, height = rng.uniform(0.42, 0.6), rng.uniform(1.45, 1.8)
+    bottom, top = rng.uniform(0.32, 0.42), rng.uniform(0.16, 0.24)
     piece.cone(0, 0, 0, 0.05, 0.2, 0.18, piece.second)
-    piece.cone(0, 0, 0.05, height - shade, 0.03, 0.03, piece.second)
+    piece.cone(0, 0, 0.05, height - shade, 0.04, 0.035, piece.second)
     piece.cone(0, 0, height - shade, shade, bottom, top, piece.main)
     return piece.sized(2 * bottom, 2 * bottom, height)
 
 
 def table_lamp(rng: np.random.Generator, materials: Sequence[int]) -> Piece:
     piece = Piece("lamp", materials)
-    foot, shade, bottom = rng.uniform(0.2, 0.32), rng.uniform(0.24, 0.32), rng.uniform(0.18, 0.24)
+    foot, shade, bottom = rng.uniform(0.2, 0.3), rng.uniform(0.28, 0.36), rng.uniform(0.22, 0.28)
     piece.ellipsoid(0, 0, foot / 2, 0.18, 0.18, foot, piece.second)
     piece.cone(0, 0, foot - 0.03, shade, bottom, rng.uniform(0.1, 0.15), piece.main)
     return piece.sized(2 * bottom, 2 * bottom, foot + shade)
@@ -216,9 +216,9 @@ def table_lamp(rng: np.random.Generator, materials: Sequence[int]) -> Piece:
 
 def pendant(rng: np.random.Generator, materials: Sequence[int], ceiling: float) -> Piece:
     piece = Piece("lamp", materials)
-    low, shade, bottom = rng.uniform(1.55, 1.75), rng.uniform(0.24, 0.36), rng.uniform(0.25, 0.36)
-    if rng.random() < 0.3:
-        piece.ellipsoid(0, 0, low + shade / 2, 1.6 * bottom, 1.6 * bottom, 1.6 * bottom, piece.main)
+    low, shade, bottom = rng.uniform(1.4, 1.65), rng.uniform(0.3, 0.42), rng.uniform(0.3, 0.42)
+    if rng.random() < 0.25:
+        piece.ellipsoid(0, 0, low + shade / 2, 1.5 * bottom, 1.5 * bottom, 1.5 * bottom, piece.main)
     else:
         piece.cone(0, 0, low, shade, bottom, rng.uniform(0.08, 0.16), piece.main)
     piece.cone(0, 0, low + shade, ceiling - low - shade, 0.015, 0.015, piece.second)
@@ -264,7 +264,7 @@ def window(rng: np.random.Generator, materials: Sequence[int]) -> Piece:
 def picture(rng: np.random.Generator, materials: Sequence[int]) -> Piece:
     """Hangs with its lower edge at z = 0."""
     piece = Piece("picture", materials)
-    width, height, frame = rng.uniform(0.55, 1.15), rng.uniform(0.5, 0.85), rng.uniform(0.05, 0.09)
+    width, height, frame = rng.uniform(0.7, 1.3), rng.uniform(0.55, 0.9), rng.uniform(0.06, 0.1)
     piece.box(0, -0.025, 0, width, 0.05, height, piece.second)
     piece.box(0, -0.03, frame, width - 2 * frame, 0.06, height - 2 * frame, piece.main)
     inner = 0.25 * min(width, height)

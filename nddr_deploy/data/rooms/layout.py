@@ -30,8 +30,9 @@ Rectangle = tuple[float, float, float, float]
 class Room:
     """Collects pieces that do not run into each other."""
 
-    def __init__(self, rng: np.random.Generator, extent: tuple[float, float, float]) -> None:
+    def __init__(self, rng: np.random.Generator, extent: tuple[float, float, float], materials: Sequence[int]) -> None:
         self.rng = rng
+        self.choice = list(materials)
         self.width, self.length, self.height = extent
         self.taken: list[tuple[Rectangle, float]] = []  # footprints and heights
         self.hung: list[tuple[int, float, float, float, float]] = []  # wall, from, to, lowest, highest
@@ -40,8 +41,8 @@ class Room:
         self.count = 0
 
     def materials(self) -> Sequence[int]:
-        """Three different ones, any of the room's."""
-        return [int(index) for index in self.rng.choice(MATERIALS, size=3, replace=False)]
+        """Three different ones; none of the shell's, so that what stands in the room stands out from it."""
+        return [int(index) for index in self.rng.choice(self.choice, size=3, replace=False)]
 
     def keep_free(self, rectangle: Rectangle) -> None:
         self.taken.append((rectangle, 0.0))
@@ -123,7 +124,7 @@ def same_place(a: tuple[int, float, float, float, float], b: tuple[int, float, f
 
 def draw_view(rng: np.random.Generator) -> tuple[Scene, Camera]:
     """A furnished room and a camera near its south wall that looks into it."""
-    extent = (rng.uniform(3.3, 4.8), rng.uniform(3.4, 5.0), rng.uniform(2.35, 2.85))
+    extent = (rng.uniform(3.2, 4.5), rng.uniform(3.3, 4.6), rng.uniform(2.3, 2.75))
     width, length, _ = extent
     position = np.array([rng.uniform(0.25, 0.75) * width, rng.uniform(0.2, 0.7), rng.uniform(1.15, 1.75)])
     aim = np.array([rng.uniform(0.3, 0.7) * width, rng.uniform(0.65, 0.9) * length])
@@ -131,9 +132,9 @@ def draw_view(rng: np.random.Generator) -> tuple[Scene, Camera]:
     camera = Camera.looking(
         position,
         yaw=yaw,
-        pitch=math.radians(rng.uniform(2, 22)),
+        pitch=math.radians(rng.uniform(2, 20)),
         roll=math.radians(rng.normal(0, 2.0)),
-        field_of_view=math.radians(rng.uniform(58, 74)),
+        field_of_view=math.radians(rng.uniform(62, 76)),
     )
     x, y = position[0], position[1]
     return furnish(rng, extent, (x - 0.6, x + 0.6, 0.0, y + 1.1)), camera
@@ -142,7 +143,8 @@ def draw_view(rng: np.random.Generator) -> tuple[Scene, Camera]:
 def furnish(rng: np.random.Generator, extent: tuple[float, float, float], free: Rectangle) -> Scene:
     """A room of that width, length and height, with nothing standing in the rectangle `free` (x0, x1, y0, y1)."""
     width, length, height = extent
-    room = Room(rng, extent)
+    floor, ceiling, wall, *others = (int(index) for index in rng.permutation(MATERIALS))
+    room = Room(rng, extent, others)
     room.keep_free(free)
     sides = (NORTH, NORTH, WEST, EAST)
     room.hang(furniture.door(rng, room.materials()), sides, 0.0, 0.45)
@@ -150,21 +152,23 @@ def furnish(rng: np.random.Generator, extent: tuple[float, float, float], free: 
         room.hang(furniture.door(rng, room.materials()), (WEST, EAST, SOUTH), 0.0, 0.45)
     for make, chance in _large(rng):
         if rng.random() < chance:
-            room.stand_at_wall(make(rng, room.materials()), sides)
+            piece = make(rng, room.materials())
+            if room.stand_at_wall(piece, sides) and piece.height < 1.3 and make is furniture.cabinet:
+                _light_up(room, piece.height)
     _dine(room)
-    if rng.random() < 0.75:
+    if rng.random() < 0.9:
         room.stand_at_wall(furniture.floor_lamp(rng, room.materials()), sides)
     for chance in (0.9, 0.5):
         if rng.random() < chance:
             room.hang(furniture.window(rng, room.materials()), sides, rng.uniform(0.8, 1.0), 0.0)
-    for chance in (0.8, 0.6, 0.5):
+    for chance in (0.95, 0.75, 0.5):
         if rng.random() < chance:
             room.hang(furniture.picture(rng, room.materials()), (*sides, SOUTH), rng.uniform(1.2, 1.5), 0.0)
     return Scene(
         extent=np.array(extent),
         solids=np.concatenate(room.solids),
         groups=np.concatenate(room.groups),
-        surfaces=_surfaces(rng),
+        surfaces=np.array([floor, ceiling, wall, wall, wall, wall], dtype=np.int64),
         materials=draw_materials(rng, MATERIALS),
         lighting=_lighting(rng, width, length, height),
     )
@@ -176,12 +180,20 @@ Maker = Callable[[np.random.Generator, Sequence[int]], Piece]
 def _large(rng: np.random.Generator) -> list[tuple[Maker, float]]:
     pieces: list[tuple[Maker, float]] = [
         (furniture.bed, 0.55),
-        (furniture.sofa, 0.65),
+        (furniture.sofa, 0.75),
         (furniture.cabinet, 0.85),
-        (furniture.cabinet, 0.35),
+        (furniture.cabinet, 0.25),
     ]
     order = rng.permutation(len(pieces))
     return [pieces[index] for index in order]
+
+
+def _light_up(room: Room, height: float) -> None:
+    """Perhaps a lamp on the piece that was put down last, `height` metres high."""
+    if room.rng.random() < 0.7:
+        (x0, x1, y0, y1), _ = room.taken[-1]
+        lamp = furniture.table_lamp(room.rng, room.materials())
+        room.add(lamp, (x0 + x1) / 2, (y0 + y1) / 2, 0.0, height)
 
 
 def _dine(room: Room) -> None:
@@ -189,10 +201,10 @@ def _dine(room: Room) -> None:
     rng = room.rng
     table = furniture.table(rng, room.materials())
     chairs = room.materials()
-    for _ in range(8 if rng.random() < 0.9 else 0):
+    for _ in range(16 if rng.random() < 0.95 else 0):
         x, y = rng.uniform(0.2, 0.8) * room.width, rng.uniform(0.45, 0.8) * room.length
         yaw = rng.choice([0.0, 0.5 * math.pi]) + rng.normal(0, 0.08)
-        if not room.stand(table, x, y, yaw, margin=0.25):
+        if not room.stand(table, x, y, yaw, margin=0.12):
             continue
         for side in rng.permutation(4)[: rng.integers(1, 5)]:
             chair = furniture.chair(rng, chairs)
@@ -201,19 +213,14 @@ def _dine(room: Room) -> None:
             turn = yaw + side * 0.5 * math.pi
             towards = turn + rng.normal(0, 0.2)
             room.stand(chair, x - out * math.sin(turn), y + out * math.cos(turn), towards, margin=-0.08)
-        if rng.random() < 0.45:
+        if rng.random() < 0.6:
             room.add(furniture.pendant(rng, room.materials(), room.height), x, y, 0.0)
         break
-    for _ in range(6):
+    for _ in range(6 if rng.random() < 0.6 else 0):
         chair = furniture.chair(rng, room.materials())
         x, y = rng.uniform(0.15, 0.85) * room.width, rng.uniform(0.35, 0.85) * room.length
         if room.stand(chair, x, y, rng.uniform(-math.pi, math.pi), margin=0.15):
             break
-
-
-def _surfaces(rng: np.random.Generator) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    floor, ceiling, wall = rng.choice(MATERIALS, size=3, replace=False)
-    return np.array([floor, ceiling, wall, wall, wall, wall], dtype=np.int64)
 
 
 def _lighting(rng: np.random.Generator, width: float, length: float, height: float) -> Lighting:

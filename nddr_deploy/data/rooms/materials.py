@@ -11,7 +11,7 @@ from nddr_deploy.data.rooms.scene import MATERIAL, Floats, Rows
 TEXTURES = 8  # kinds in `shade`
 # metres per repetition, smallest and largest; in the order of `shade`: plain, stripes, checks, tiles, wood, ...
 PERIODS = ((0.2, 0.5), (0.12, 0.4), (0.18, 0.5), (0.25, 0.6), (0.1, 0.2), (0.3, 0.9), (0.12, 0.35), (0.12, 0.35))
-SHARES = (0.26, 0.11, 0.09, 0.13, 0.19, 0.1, 0.06, 0.06)
+SHARES = (0.36, 0.08, 0.07, 0.12, 0.18, 0.09, 0.05, 0.05)
 
 
 def linear(colour: Floats) -> Floats:
@@ -25,7 +25,7 @@ def draw_materials(rng: np.random.Generator, count: int) -> Rows:
     materials = np.zeros(count, dtype=MATERIAL)
     for index in range(count):
         hue = (base + rng.choice([0.0, 0.06, -0.06, 0.45, 0.5, 0.12]) + rng.normal(0, 0.03)) % 1
-        saturation, value = rng.beta(1.6, 2.4) * 0.85, rng.uniform(0.38, 0.97)
+        saturation, value = 0.04 + 0.62 * rng.beta(1.5, 2.4), rng.uniform(0.4, 0.97)
         first = np.array(colorsys.hsv_to_rgb(hue, saturation, value))
         contrast = rng.uniform(0.6, 0.85) if value > 0.55 else rng.uniform(1.25, 1.6)
         second = np.array(
