@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Literal, cast
 
-import nddr_deploy
 from nddr_deploy.checkpoint import Checkpoint
 from nddr_deploy.errors import ConfigError, unknown_choice
 from nddr_deploy.export.to_onnx import EXPORTER, check_opset
@@ -60,7 +59,7 @@ def plan(
         opset=opset,
         hashes={"checkpoint": checkpoint_hash},
         versions={
-            "nddr-deploy": nddr_deploy.__version__,
+            "nddr-deploy": version("nddr-deploy"),
             "torch": version("torch"),
             "onnx": version("onnx"),
             "exporter": EXPORTER,

@@ -76,6 +76,7 @@ def export_checkpoint(
         loaded, sha256(source), size_hw=size_hw, batch=batch, dynamic=dynamic, outputs=outputs, tasks=tasks, opset=opset
     )
     network = loaded.build()
+    del loaded  # a copy of all weights
     if min(manifest.size_hw) < network.minimum_side:
         height, width = manifest.size_hw
         raise InputError(

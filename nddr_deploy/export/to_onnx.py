@@ -12,12 +12,12 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 
 import onnx
 import torch
 from torch import Tensor, fx
 
-import nddr_deploy
 from nddr_deploy.errors import ConfigError, UnsupportedError
 from nddr_deploy.export.lower import lower
 from nddr_deploy.graph.metadata import write_manifest
@@ -53,7 +53,7 @@ def to_onnx(network: fx.GraphModule, manifest: Manifest, path: str | os.PathLike
         )
     model = onnx.load_model_from_string(_export(lower(network, manifest.dynamic), manifest, example))
     tidy(model)
-    model.producer_name, model.producer_version = "nddr-deploy", nddr_deploy.__version__
+    model.producer_name, model.producer_version = "nddr-deploy", version("nddr-deploy")
     model.graph.name = "nddr"
     write_manifest(model, manifest)
     _check(model, manifest)

@@ -137,8 +137,17 @@ def test_weights_and_nodes_keep_the_names_of_the_layers_also_where_weights_are_e
         assert list(nodes[f"{layer}/Conv"].input[1:]) == [f"{layer}.weight", f"{layer}.bias"]
 
 
-@pytest.mark.parametrize("resize", ["half_pixel", "align_corners", "asymmetric"])
-@pytest.mark.parametrize("dynamic", [(), ("batch",), ("batch", "size")], ids=str)
+@pytest.mark.parametrize(
+    ("resize", "dynamic"),
+    [
+        ("half_pixel", ()),
+        ("align_corners", ()),
+        ("asymmetric", ()),
+        ("align_corners", ("batch",)),
+        ("asymmetric", ("batch", "size")),
+    ],
+    ids=str,
+)
 def test_every_resize_is_one_node_of_its_convention(tmp_path: Path, resize: str, dynamic: tuple[str, ...]) -> None:
     checkpoint = save(tmp_path / "ckpt.pt", config(shortcut="per_task", resize=resize))
 
@@ -220,8 +229,7 @@ def test_only_what_was_asked_for_stays_open(
     assert {value.name: dimensions(value) for value in (*graph.input, *graph.output)} == expected
 
 
-@pytest.mark.parametrize("head", ["aspp", "deeplab_v2"])
-@pytest.mark.parametrize("pool_padding", ["after", "same"])
+@pytest.mark.parametrize(("head", "pool_padding"), [("aspp", "same"), ("deeplab_v2", "after")])
 def test_an_open_size_is_right_at_sizes_that_were_never_seen(tmp_path: Path, head: str, pool_padding: str) -> None:
     settings = config(
         "vgg16_deeplab", shortcut="shared", head=head, head_options={"width": 0.02} if head == "aspp" else {}
