@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from nddr_deploy import benchmark, evaluate, export_checkpoint, infer, open_dataset, open_engine, train
+from nddr_deploy import export_checkpoint, infer, open_dataset, open_engine, run_benchmark, score, train
 from nddr_deploy.command import run_command
 from nddr_deploy.data.base import Dataset
 from nddr_deploy.data.rooms import render_walkthrough
@@ -53,10 +53,10 @@ def demo(config: Path, output: Path, overrides: Sequence[str], unseen: int, seco
     test = open_dataset(settings.data.name, "test", **{**options, "count": unseen})
     with step("Score it on rooms that it has never seen", f"nddr-eval {model} --data {settings.data.name} --split test"):
         with open_engine(model) as engine:
-            scores = evaluate(engine, test, progress=True)
+            scores = score(engine, test, progress=True)
             draw_comparison(engine, test, output / "overlay.png")
         with open_engine(checkpoint) as engine:
-            reference = evaluate(engine, test, progress=True)
+            reference = score(engine, test, progress=True)
         learn = open_dataset(settings.data.name, "train", **{**options, **settings.data.train_options})
         segmentation = next(task for task in exported.manifest.tasks if task.kind == "segmentation")
         baseline = pixel_baseline(learn, test, segmentation, limit=600)
@@ -77,7 +77,7 @@ def demo(config: Path, output: Path, overrides: Sequence[str], unseen: int, seco
         console.print(report.text(), highlight=False, soft_wrap=True)
 
     with step("Measure it", f"nddr-bench --engine {model} --checkpoint {checkpoint} --input {video}"):
-        measured = benchmark(model, checkpoint=checkpoint, input=str(video), rounds=3, seconds_per_case=3, progress=True)
+        measured = run_benchmark(model, checkpoint=checkpoint, input=str(video), rounds=3, seconds_per_case=3, progress=True)
         write_json(output / "benchmark.json", measured.to_dict())
 
     print_report(output, scores, reference, baseline, exported.parity.to_dict(), measured.to_dict())

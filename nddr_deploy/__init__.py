@@ -5,8 +5,8 @@ Every command is one function here, with the same parameter names:
     train              nddr-train
     export_checkpoint  nddr-export, python -m nddr_deploy.export
     infer              nddr-infer
-    evaluate           nddr-eval
-    benchmark          nddr-bench
+    score              nddr-eval
+    run_benchmark      nddr-bench
     open_engine        what all of them run models with
 
 Names are imported when they are first used, so `import nddr_deploy` is cheap and needs none of the extras.
@@ -18,12 +18,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nddr_deploy.benchmark.run import benchmark
+    from nddr_deploy.benchmark.run import run_benchmark
     from nddr_deploy.checkpoint import load_checkpoint, save_checkpoint
     from nddr_deploy.data import open_dataset
     from nddr_deploy.engines import open_engine
     from nddr_deploy.errors import NddrError
-    from nddr_deploy.evaluate.score import evaluate
+    from nddr_deploy.evaluate.score import score
     from nddr_deploy.export.recipe import export_checkpoint
     from nddr_deploy.inference.run import infer
     from nddr_deploy.manifest import Manifest
@@ -35,15 +35,15 @@ __all__ = [
     "Manifest",
     "NddrError",
     "NetworkConfig",
-    "benchmark",
     "build_network",
-    "evaluate",
     "export_checkpoint",
     "infer",
     "load_checkpoint",
     "open_dataset",
     "open_engine",
+    "run_benchmark",
     "save_checkpoint",
+    "score",
     "train",
 ]
 __version__ = "0.1.0"
@@ -52,15 +52,15 @@ _HOME = {
     "Manifest": "manifest",
     "NddrError": "errors",
     "NetworkConfig": "network.config",
-    "benchmark": "benchmark.run",
     "build_network": "network",
-    "evaluate": "evaluate.score",
     "export_checkpoint": "export.recipe",
     "infer": "inference.run",
     "load_checkpoint": "checkpoint",
     "open_dataset": "data",
     "open_engine": "engines",
+    "run_benchmark": "benchmark.run",
     "save_checkpoint": "checkpoint",
+    "score": "evaluate.score",
     "train": "training.run",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import subprocess
 import sys
 from importlib import import_module
@@ -44,6 +45,12 @@ def test_help_answers_without_loading_anything_heavy(command: str) -> None:
 @pytest.mark.parametrize("name", nddr_deploy.__all__)
 def test_every_public_name_is_there_and_documented(name: str) -> None:
     assert getattr(nddr_deploy, name).__doc__
+
+
+def test_no_public_function_hides_behind_a_package_of_the_same_name() -> None:
+    packages = {module.name for module in pkgutil.iter_modules(nddr_deploy.__path__)}
+
+    assert packages.isdisjoint(nddr_deploy.__all__)
 
 
 def test_the_table_of_public_names_matches_all() -> None:

@@ -64,12 +64,12 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from nddr_deploy.benchmark.run import benchmark
+    from nddr_deploy.benchmark.run import run_benchmark
     from nddr_deploy.errors import ConfigError
 
     if not arguments.engine:
         raise ConfigError("nddr-bench needs --engine model.onnx, or --decode.")
-    report = benchmark(
+    report = run_benchmark(
         arguments.engine,
         against=arguments.against,
         checkpoint=arguments.checkpoint,

@@ -22,7 +22,7 @@ from nddr_deploy.graph.metadata import read_model
 from nddr_deploy.manifest import Manifest
 
 
-def benchmark(
+def run_benchmark(
     engine: str | os.PathLike[str],
     *,
     against: Sequence[str] | None = None,
@@ -40,7 +40,7 @@ def benchmark(
     a round. Two sections: on one thread by processor time, which other work on the machine hardly changes, and on all
     cores by the clock. Each case first runs twice unmeasured, and once more at the start of each round.
 
-    >>> benchmark("model.onnx", checkpoint="ckpt.pt", against=["torch", "openvino:bf16"])       # doctest: +SKIP
+    >>> run_benchmark("model.onnx", checkpoint="ckpt.pt", against=["torch", "openvino:bf16"])       # doctest: +SKIP
 
     Args:
         engine: the exported model (`.onnx`).

@@ -66,7 +66,7 @@ def _main(argv: Sequence[str]) -> int:
 
     from nddr_deploy.data import open_dataset
     from nddr_deploy.engines import open_engine
-    from nddr_deploy.evaluate.score import evaluate, shared_tasks
+    from nddr_deploy.evaluate.score import score, shared_tasks
 
     backend, threads, precision = arguments.backend, arguments.threads, arguments.precision
     with open_engine(arguments.model, backend, threads=threads, precision=precision) as engine:
@@ -74,7 +74,7 @@ def _main(argv: Sequence[str]) -> int:
         _, skipped = shared_tasks(engine.manifest, dataset)
         if skipped:
             print(f"{arguments.data} has no targets for {', '.join(skipped)}: left out.", file=sys.stderr)
-        scores = evaluate(engine, dataset, limit=arguments.limit, fit=arguments.fit, progress=True)
+        scores = score(engine, dataset, limit=arguments.limit, fit=arguments.fit, progress=True)
         samples = len(dataset) if arguments.limit is None else min(arguments.limit, len(dataset))
         facts = {
             "backend": engine.backend,

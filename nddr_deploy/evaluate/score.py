@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Scores = dict[str, dict[str, float]]
 
 
-def evaluate(
+def score(
     engine: Engine,
     dataset: Dataset,
     *,
@@ -35,7 +35,7 @@ def evaluate(
 
     Tasks that the model or the data set lacks are left out; `shared_tasks` says which those are.
 
-    >>> evaluate(open_engine("model.onnx"), open_dataset("rooms", "val"))       # doctest: +SKIP
+    >>> score(open_engine("model.onnx"), open_dataset("rooms", "val"))       # doctest: +SKIP
     {"segmentation": {"mIoU": 0.61, "PAcc": 0.84}, "normals": {"mean": 11.8, ...}}
 
     Args:

@@ -14,7 +14,7 @@ from rich.console import Console
 from nddr_deploy.data import open_dataset
 from nddr_deploy.data.base import Dataset
 from nddr_deploy.errors import ConfigError, UnsupportedError, unknown_choice
-from nddr_deploy.evaluate.score import Scores, evaluate
+from nddr_deploy.evaluate.score import Scores, score
 from nddr_deploy.network import ImageInput, build_network
 from nddr_deploy.tasks.base import Task
 from nddr_deploy.training.config import DataConfig, TrainConfig
@@ -187,7 +187,7 @@ def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console)
                     network, tasks, preprocess=config.preprocess, size_hw=size_hw, resize=config.network.resize
                 )
                 with engine:
-                    training.scores = evaluate(engine, held_out, limit=config.eval_limit)
+                    training.scores = score(engine, held_out, limit=config.eval_limit)
                 value = merit(training.scores, tasks)
                 better = value > training.best
                 if better:

@@ -16,7 +16,7 @@ from nddr_deploy.engines.base import Engine
 from nddr_deploy.errors import InputError
 from nddr_deploy.evaluate import __main__ as command
 from nddr_deploy.evaluate.decode import decode_outputs
-from nddr_deploy.evaluate.score import evaluate, shared_tasks
+from nddr_deploy.evaluate.score import score, shared_tasks
 from nddr_deploy.manifest import Manifest
 from nddr_deploy.preprocess import Fit
 from nddr_deploy.resize import Grid
@@ -69,7 +69,7 @@ def test_scores_are_those_of_the_decoded_outputs(handmade: Callable[..., Any]) -
     dataset = ages(5)
 
     with open_engine(model.path, threads=1) as engine:
-        scores = evaluate(engine, dataset)
+        scores = score(engine, dataset)
 
     logits = np.concatenate([model.expected(sample.image[None])["age"] for sample in dataset.samples])
     odds = np.exp(logits)
@@ -82,7 +82,7 @@ def test_a_perfect_prediction_scores_one_at_the_sample_s_own_size() -> None:
     manifest = Manifest(tasks=(Segmentation("segmentation", CLASSES),), size_hw=(24, 10), outputs="decoded")
     sample = Sample("0", np.zeros((24, 10, 3), np.uint8), {"segmentation": labels})
 
-    scores = evaluate(Echo(manifest, {"segmentation": labels}), Samples(manifest.tasks, (sample,)))
+    scores = score(Echo(manifest, {"segmentation": labels}), Samples(manifest.tasks, (sample,)))
 
     assert scores["segmentation"]["mIoU"] == 1.0
 
@@ -92,9 +92,9 @@ def test_a_batch_that_does_not_divide_the_samples_changes_nothing(handmade: Call
     dataset = ages(6)
 
     with open_engine(handmade(batch=batch).path, threads=1) as engine:
-        scores = evaluate(engine, dataset)
+        scores = score(engine, dataset)
     with open_engine(handmade(dynamic=("batch",)).path, threads=1) as engine:
-        expected = evaluate(engine, dataset)
+        expected = score(engine, dataset)
 
     assert scores["age"]["MAE"] == pytest.approx(expected["age"]["MAE"], rel=1e-6)
 
@@ -103,8 +103,8 @@ def test_the_limit_scores_the_first_samples_only(handmade: Callable[..., Any]) -
     dataset = ages(6)
 
     with open_engine(handmade().path, threads=1) as engine:
-        limited = evaluate(engine, dataset, limit=2)
-        first = evaluate(engine, Samples(dataset.tasks, dataset.samples[:2]))
+        limited = score(engine, dataset, limit=2)
+        first = score(engine, Samples(dataset.tasks, dataset.samples[:2]))
 
     assert limited == first
 
@@ -117,8 +117,8 @@ def test_letterbox_leaves_the_padding_out_and_stretch_has_none() -> None:
     sample = Sample("0", np.zeros((24, 48, 3), np.uint8), {"segmentation": np.ones((24, 48), np.uint8)})
     engine, dataset = Echo(manifest, {"segmentation": labels}), Samples(manifest.tasks, (sample,))
 
-    assert evaluate(engine, dataset, fit="letterbox")["segmentation"]["PAcc"] == 1.0
-    assert evaluate(engine, dataset, fit="stretch")["segmentation"]["PAcc"] == 0.5
+    assert score(engine, dataset, fit="letterbox")["segmentation"]["PAcc"] == 1.0
+    assert score(engine, dataset, fit="stretch")["segmentation"]["PAcc"] == 0.5
 
 
 @pytest.mark.parametrize("convention", ["half_pixel", "align_corners", "asymmetric"])
@@ -182,7 +182,7 @@ def test_nothing_to_score_is_refused(handmade: Callable[..., Any], limit: int | 
         open_engine(handmade().path, threads=1) as engine,
         pytest.raises(InputError, match="nothing to score"),
     ):
-        evaluate(engine, ages(0 if limit is None else 3), limit=limit)
+        score(engine, ages(0 if limit is None else 3), limit=limit)
 
 
 def test_the_command_prints_a_table_and_writes_json(
