@@ -8,7 +8,7 @@ from nddr_deploy.data.base import Sample
 from nddr_deploy.data.rooms.layout import draw_view
 from nddr_deploy.data.rooms.render import render
 from nddr_deploy.data.rooms.scene import CLASSES, PALETTE
-from nddr_deploy.data.rooms.sensor import Sensor
+from nddr_deploy.data.sensor import Sensor
 from nddr_deploy.data.splits import (
     checked_count,
     checked_index,

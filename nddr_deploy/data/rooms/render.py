@@ -17,7 +17,7 @@ class Rendering:
     """What a perfect camera would see.
 
     Attributes:
-        radiance: (H, W, 3) float32 linear RGB, no unit: `sensor.expose` chooses the exposure.
+        radiance: (H, W, 3) float32 linear RGB, no unit: `data.sensor` chooses the exposure.
         labels: (H, W) uint8 index into `scene.CLASSES`.
         normals: (H, W, 3) float32 unit vectors toward the camera, in camera axes (x right, y down, z forward).
         depth: (H, W) float32 metres along the optical axis (not along the ray).

@@ -14,7 +14,7 @@ from nddr_deploy.data.rooms.dataset import TASKS
 from nddr_deploy.data.rooms.layout import furnish
 from nddr_deploy.data.rooms.render import render
 from nddr_deploy.data.rooms.scene import Camera
-from nddr_deploy.data.rooms.sensor import Sensor, automatic_gain
+from nddr_deploy.data.sensor import Sensor, automatic_gain
 from nddr_deploy.data.splits import checked_count, checked_size
 from nddr_deploy.files import finished_file
 from nddr_deploy.tasks.base import Array

@@ -1,0 +1,1 @@
+"""Simple drawn faces with an age and a gender; see `dataset.Faces`."""
