@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -92,6 +93,7 @@ class NormalsMetric:
     off, so that memory stays the same for any number of pixels.
 
     Args:
+        thresholds: the t of "within_t", in degrees.
         inclusive: "within t" counts angles <= t (the paper); False counts < t, as one public code base does.
 
     Raises:
@@ -100,11 +102,11 @@ class NormalsMetric:
 
     BIN_DEGREES = 0.001
 
-    def __init__(self, *, inclusive: bool = True) -> None:
+    def __init__(self, *, thresholds: Sequence[float] = THRESHOLDS_DEGREES, inclusive: bool = True) -> None:
         self.inclusive = inclusive
         self.pixels = 0
         self._sum = 0.0
-        self._within = dict.fromkeys(THRESHOLDS_DEGREES, 0)
+        self._within = dict.fromkeys(thresholds, 0)
         self._histogram = np.zeros(round(180 / self.BIN_DEGREES) + 1, dtype=np.int64)
 
     def update(self, decoded: Array, target: Array) -> None:
@@ -117,7 +119,7 @@ class NormalsMetric:
             )
         self.pixels += angles.size
         self._sum += float(angles.sum())
-        for threshold in THRESHOLDS_DEGREES:
+        for threshold in self._within:
             inside = angles <= threshold if self.inclusive else angles < threshold
             self._within[threshold] += int(np.count_nonzero(inside))
         bins = np.rint(angles / self.BIN_DEGREES).astype(np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -22,6 +23,13 @@ def as_colour(value: Any) -> Colour:
     if not 0 <= min(red, green, blue) <= max(red, green, blue) <= 255:
         raise ConfigError(f"A colour is three numbers 0 to 255 (red, green, blue); got {value!r}.")
     return red, green, blue
+
+
+def as_palette(values: Any) -> tuple[Colour, ...]:
+    """RGB colours from any list of them."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise ConfigError(f"A palette is a list of colours, each three numbers 0 to 255; got {values!r}.")
+    return tuple(map(as_colour, values))
 
 
 @cache

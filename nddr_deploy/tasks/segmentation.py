@@ -13,7 +13,7 @@ from nddr_deploy.errors import ConfigError, InputError, unknown_choice
 from nddr_deploy.preprocess import Image
 from nddr_deploy.resize import Grid
 from nddr_deploy.tasks.base import IGNORE_LABEL, Array, Metric, Task, as_sample, check_raw, check_same_size, class_names
-from nddr_deploy.tasks.palette import Colour, as_colour, distinct_colours
+from nddr_deploy.tasks.palette import Colour, as_palette, distinct_colours
 
 Absent = Literal["skip", "zero", "nan"]
 
@@ -49,7 +49,7 @@ class Segmentation(Task):
     def __post_init__(self) -> None:
         super().__post_init__()
         classes = class_names(self.name, self.classes, 1, IGNORE_LABEL)
-        palette = distinct_colours(len(classes)) if self.palette is None else tuple(map(as_colour, self.palette))
+        palette = distinct_colours(len(classes)) if self.palette is None else as_palette(self.palette)
         if len(palette) != len(classes):
             raise ConfigError(
                 f"{self.name}: the palette has {len(palette)} colours for {len(classes)} classes. Give one to each."
