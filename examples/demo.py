@@ -51,7 +51,8 @@ def demo(config: Path, output: Path, overrides: Sequence[str], unseen: int, seco
 
     options = {**settings.data.options, "tasks": [task.name for task in exported.manifest.tasks]}
     test = open_dataset(settings.data.name, "test", **{**options, "count": unseen})
-    with step("Score it on rooms that it has never seen", f"nddr-eval {model} --data {settings.data.name} --split test"):
+    command = f"nddr-eval {model} --data {settings.data.name} --split test"
+    with step("Score it on rooms that it has never seen", command):
         with open_engine(model) as engine:
             scores = score(engine, test, progress=True)
             draw_comparison(engine, test, output / "overlay.png")
@@ -71,13 +72,16 @@ def demo(config: Path, output: Path, overrides: Sequence[str], unseen: int, seco
             },
         )
 
-    with step("Run it on a walk through another unseen room", f"nddr-infer --engine {model} --input {video} --output {overlay}"):
+    command = f"nddr-infer --engine {model} --input {video} --output {overlay} --layout grid"
+    with step("Run it on a walk through another unseen room", command):
         render_walkthrough(video, seed=7, frames=seconds * 20, rate=20, size_hw=(360, 480))
         report = infer(model, video, overlay, layout="grid")
         console.print(report.text(), highlight=False, soft_wrap=True)
 
     with step("Measure it", f"nddr-bench --engine {model} --checkpoint {checkpoint} --input {video}"):
-        measured = run_benchmark(model, checkpoint=checkpoint, input=str(video), rounds=3, seconds_per_case=3, progress=True)
+        measured = run_benchmark(
+            model, checkpoint=checkpoint, input=str(video), rounds=3, seconds_per_case=3, progress=True
+        )
         write_json(output / "benchmark.json", measured.to_dict())
 
     print_report(output, scores, reference, baseline, exported.parity.to_dict(), measured.to_dict())

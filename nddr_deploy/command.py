@@ -41,7 +41,8 @@ def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]
         print("stopped.", file=sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # the reader of our output has gone: nothing left to say
+        # The reader of our output has gone: nothing is left to say, also not by the interpreter when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 

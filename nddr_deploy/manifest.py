@@ -76,6 +76,7 @@ class Manifest(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the document"
-            raise ModelFileError(f"{source}: its manifest cannot be read ({where}: {first['msg']}). Export the model again.") from error
+            reason = f"{where}: {first['msg']}"
+            raise ModelFileError(f"{source}: its manifest cannot be read ({reason}). Export it again.") from error
         except NddrError as error:
             raise ModelFileError(f"{source}: its manifest cannot be read ({error}). Export the model again.") from error

@@ -1,8 +1,8 @@
 """From a frame to what a network reads. One definition, used by training, export and every engine.
 
 Frames are RGB uint8 (H, W, 3). A model takes `images`: uint8 (N, H, W, 3); the arithmetic of `Preprocess` happens
-inside the model (`network.image_input.ImageInput` in PyTorch, the first nodes of the ONNX graph), so no engine can get it wrong. What
-happens outside is only `Fit`: bringing a frame of any size to the model's size and the results back.
+inside the model (`network.image_input.ImageInput` in PyTorch, the first nodes of the ONNX graph), so no engine can get
+it wrong. What happens outside is only `Fit`: bringing a frame of any size to the model's size and the results back.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class Preprocess:
         if self.order not in ("rgb", "bgr"):
             raise unknown_choice("preprocess.order", self.order, ("rgb", "bgr"))
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ConfigError(f"preprocess: expected three means and three positive deviations; got {self.mean}, {self.std}.")
+            raise ConfigError(
+                f"preprocess: expected three means and three positive deviations; got {self.mean}, {self.std}."
+            )
 
     @property
     def mean_pixel(self) -> tuple[int, int, int]:

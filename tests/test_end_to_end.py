@@ -11,7 +11,6 @@ from typing import NamedTuple
 import av
 import numpy as np
 import pytest
-from pytest import approx
 
 from nddr_deploy import export_checkpoint, open_dataset, open_engine, score, train
 from nddr_deploy.data.rooms.walkthrough import render_walkthrough
@@ -69,7 +68,7 @@ def test_the_exported_model_scores_what_the_checkpoint_scores(road: Road) -> Non
     assert found.keys() == expected.keys() == {"segmentation", "normals", "depth"}
     for task, metrics in expected.items():
         # rounding moves a pixel over a threshold now and then: one of 18,432 is 5e-5
-        assert found[task] == approx(metrics, rel=1e-3, abs=1e-3)
+        assert found[task] == pytest.approx(metrics, rel=1e-3, abs=1e-3)
 
 
 def test_video_goes_in_and_comes_out_where_pytorch_is_not_installed(road: Road) -> None:
@@ -118,7 +117,9 @@ def test_a_wrong_input_to_a_command_is_one_sentence_and_status_2(road: Road) -> 
     }
 
     for module, arguments in commands.items():
-        run = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, cwd=road.folder)
+        run = subprocess.run(
+            [sys.executable, "-m", module, *arguments], capture_output=True, text=True, cwd=road.folder
+        )
         assert run.returncode == 2, (module, run.stderr)
         assert run.stderr.startswith("error: "), (module, run.stderr)
         assert len(run.stderr.strip().splitlines()) == 1, (module, run.stderr)

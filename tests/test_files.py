@@ -23,9 +23,13 @@ def test_a_finished_file_appears_under_its_name_and_leaves_nothing_else(tmp_path
 def test_a_failed_run_keeps_the_good_file_and_removes_its_own(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(b"good")
 
-    with pytest.raises(ZeroDivisionError), finished_file(tmp_path / "a.bin") as temporary:
-        temporary.write_bytes(b"half")
-        raise ZeroDivisionError
+    def write_half() -> None:
+        with finished_file(tmp_path / "a.bin") as temporary:
+            temporary.write_bytes(b"half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_half()
 
     assert (tmp_path / "a.bin").read_bytes() == b"good"
     assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from pytest import approx
 
 from nddr_deploy.errors import ConfigError, InputError
 from nddr_deploy.preprocess import Fit, Preprocess
@@ -54,7 +53,7 @@ def test_results_come_back_to_the_pixel_they_belong_to(mode: str, frame_hw: tupl
         inside = np.abs(centre_in_rectangle - np.arange(size)) <= 0.5 * max(1, size / extent)  # clamped at the borders
         assert inside.all()
         middle = size // 2
-        assert centre_in_rectangle[middle] == approx(middle, abs=1e-9) or size == 1
+        assert centre_in_rectangle[middle] == pytest.approx(middle, abs=1e-9) or size == 1
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
@@ -74,7 +73,7 @@ def test_normalisation_by_hand() -> None:
 
     values = Preprocess(scale=1 / 255, mean=(0.5, 0.5, 0.1), std=(0.5, 0.25, 0.1)).apply(images)
 
-    assert values.reshape(3).tolist() == approx([1.0, -2.0, 1.0], abs=1e-6)
+    assert values.reshape(3).tolist() == pytest.approx([1.0, -2.0, 1.0], abs=1e-6)
 
 
 def test_bgr_swaps_channels_before_the_mean_is_taken_off() -> None:
