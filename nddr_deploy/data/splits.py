@@ -25,14 +25,16 @@ def checked_split(split: str) -> str:
 
 def checked_size(size_hw: Sequence[int], least: int) -> tuple[int, int]:
     """Height and width in pixels, from a tuple or a YAML list."""
-    if len(size_hw) != 2 or any(not isinstance(side, int) or side < least for side in size_hw):
-        raise ConfigError(f"size_hw: expected two whole numbers from {least}, height and width; got {list(size_hw)}.")
-    return size_hw[0], size_hw[1]
+    sides = list(size_hw) if isinstance(size_hw, Sequence) and not isinstance(size_hw, str) else []
+    if len(sides) != 2 or any(not isinstance(side, int) or side < least for side in sides):
+        raise ConfigError(f"size_hw: expected two whole numbers from {least}, height and width; got {size_hw!r}.")
+    return sides[0], sides[1]
 
 
 def checked_count(count: int, seed: int) -> None:
-    if count < 1 or seed < 0:
-        raise ConfigError(f"count must be at least 1 and seed at least 0; got {count} and {seed}.")
+    for name, value, least in (("count", count, 1), ("seed", seed, 0)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ConfigError(f"{name}: expected a whole number from {least}; got {value!r}.")
 
 
 def checked_index(index: int, count: int) -> int:
@@ -47,9 +49,13 @@ def chosen_tasks(names: Sequence[str] | None, known: Sequence[Task]) -> tuple[Ta
     by_name = {task.name: task for task in known}
     if names is None:
         return tuple(known)
+    if isinstance(names, str):
+        names = [names]
     if not names:
         raise ConfigError(f"tasks: name at least one of {', '.join(by_name)}.")
     for name in names:
         if name not in by_name:
             raise unknown_choice("tasks", name, by_name)
+    if len(set(names)) < len(names):
+        raise ConfigError(f"tasks: a name is listed twice in {', '.join(names)}.")
     return tuple(by_name[name] for name in names)

@@ -1,4 +1,4 @@
-"""Smooth shapes on a picture, in the coordinates of the drawing: x right, y down, the picture's shorter side is 3 units."""
+"""Smooth shapes on a picture. Coordinates: x right, y down, origin in the middle, the shorter side is 3 units long."""
 
 from __future__ import annotations
 
@@ -71,4 +71,4 @@ class Canvas:
 
     def _pixels(self, points: Points | Sequence[Sequence[float]]) -> npt.NDArray[np.int32]:
         positions = np.asarray(points, dtype=np.float64) @ self.turn.T * self.unit + self.centre
-        return np.round(positions * (1 << FINE)).astype(np.int32)
+        return np.asarray(np.round(positions * (1 << FINE)), dtype=np.int32)

@@ -33,7 +33,8 @@ class Face:
         hair: colour; length: 0 cropped .. 1 long; bald: how much is gone; fringe: how far it covers the forehead.
         beard: full beard 0 .. 1 opacity; moustache: the same. lashes, glasses, earrings, bun: has them.
         skin, iris, lips, shirt, back: colours, RGB 0..255.
-        tilt: of the head, in radians; shift, scale: of the head in the picture. light: -1 left .. 1 right. smile: -1 .. 1.
+        tilt: of the head, in radians; shift, scale: of the head in the picture. smile: -1 .. 1.
+        light: where it comes from, -1 left .. 1 right.
     """
 
     head: tuple[float, float]
@@ -108,7 +109,7 @@ def draw_face(rng: np.random.Generator, age: int, gender: int) -> Face:
         spots=int(rng.poisson(5 * max(0.0, old - 0.45))),
         hair=hair,
         length=float(np.clip(rng.normal(0.85 if long else 0.12, 0.1), 0, 1)),
-        bald=float(np.clip(rng.uniform(0.3, 0.7) + 0.4 * old, 0, 1)) if losing else 0.75 * float(age < 2),
+        bald=float(np.clip(rng.uniform(0.3, 0.7) + 0.4 * old, 0, 1)) if losing else float(age < 2),
         fringe=float(np.clip(rng.uniform(0.1, 0.9) * (1 - 0.3 * old), 0, 1)),
         beard=growth,
         moustache=max(growth, float(grown_man and rng.random() < 0.2)),
@@ -130,5 +131,5 @@ def draw_face(rng: np.random.Generator, age: int, gender: int) -> Face:
 
 
 def random_colour(rng: np.random.Generator) -> Colour:
-    red, green, blue = rng.uniform(60, 235, 3)
+    red, green, blue = rng.uniform(75, 220, 3)
     return float(red), float(green), float(blue)
