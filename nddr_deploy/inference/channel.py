@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: how a stage learns that the run is over
+class Stopped(Exception):
     """The run was stopped; leave the stage."""
 
 

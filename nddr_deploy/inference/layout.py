@@ -44,7 +44,9 @@ class Layout:
         if name not in LAYOUTS:
             raise unknown_choice("layout", name, LAYOUTS)
         if not 0 <= alpha <= 1:
-            raise ConfigError(f"alpha: expected a number from 0 (only the frame) to 1 (only the result); got {alpha!r}.")
+            raise ConfigError(
+                f"alpha: expected a number from 0 (only the frame) to 1 (only the result); got {alpha!r}."
+            )
         self.name = name
         self.alpha = float(alpha)
         self.dense = tuple(task for task in tasks if task.head == "dense")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from typing_extensions import Self
@@ -89,7 +89,6 @@ class Upright:
 
 
 def _orientation(frame: VideoFrame) -> Orientation:
-    for data in frame.side_data:
-        if data.type.name == "DISPLAYMATRIX":
-            return Orientation.from_display_matrix(bytes(data))
-    return Orientation()
+    side_data: Any = frame.side_data  # PyAV's own annotation is wrong
+    matrix = side_data.get("DISPLAYMATRIX")
+    return Orientation() if matrix is None else Orientation.from_display_matrix(bytes(matrix))
