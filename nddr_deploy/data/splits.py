@@ -25,7 +25,7 @@ def checked_split(split: str) -> str:
 
 def checked_size(size_hw: Sequence[int], least: int) -> tuple[int, int]:
     """Height and width in pixels, from a tuple or a YAML list."""
-    sides = list(size_hw) if isinstance(size_hw, Sequence) and not isinstance(size_hw, str) else []
+    sides = list(size_hw) if isinstance(size_hw, (list, tuple)) else []
     if len(sides) != 2 or any(not isinstance(side, int) or side < least for side in sides):
         raise ConfigError(f"size_hw: expected two whole numbers from {least}, height and width; got {size_hw!r}.")
     return sides[0], sides[1]
