@@ -64,6 +64,10 @@ def run_benchmark(
         )
     if threads is not None and threads < 1:
         raise ConfigError(f"threads: got {threads}; expected a whole number from 1.")
+    if input:
+        from nddr_deploy.benchmark.end_to_end import check_input
+
+        check_input(input)
     path = Path(engine)
     if path.suffix.lower() != ".onnx":
         raise ConfigError(f"{path}: nddr-bench measures an exported model (.onnx). Give a checkpoint as --checkpoint.")
