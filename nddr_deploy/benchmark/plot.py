@@ -31,9 +31,10 @@ def draw(report: BenchmarkReport, path: Path) -> None:
     if runs:
         sections.append((f"end to end on {report.input}\n(all cores)", [run.speedup for run in runs], _frames_text))
     height = 1.6 + 0.55 * len(report.rows)
-    figure = Figure(figsize=(1.8 + 3.9 * len(sections), height), layout="constrained")
+    figure = Figure(figsize=(1.8 + 4.2 * len(sections), height), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(sections), sharey=True, squeeze=False)[0]
+    panels[0].invert_yaxis()  # the first case on top; the axis is shared
     for panel, (title, speedups, text) in zip(panels, sections, strict=True):
         _bars(panel, report.rows, speedups, [text(row) for row in report.rows])
         panel.set_title(title, fontsize=10)
@@ -51,11 +52,17 @@ def _bars(panel: Axes, rows: tuple[Row, ...], speedups: list[Spread], texts: lis
     panel.barh(places, widths, xerr=reach, color=[COLOURS[row.precision] for row in rows], height=0.6, capsize=3)
     widest = max(spread.max for spread in speedups)
     for place, spread, text in zip(places, speedups, texts, strict=True):
-        panel.text(spread.max + 0.02 * widest, place, f"{spread.median:.2f}×  {text}", va="center", fontsize=8)
+        panel.text(
+            spread.max + 0.02 * widest,
+            place,
+            f"{spread.median:.2f}×  {text}",
+            va="center",
+            fontsize=8,
+            backgroundcolor="white",
+        )
     panel.axvline(1, color="grey", linewidth=0.8, linestyle=":")
-    panel.set_xlim(0, 1.55 * widest)  # room for the texts
+    panel.set_xlim(0, 1.8 * widest)  # room for the texts
     panel.set_yticks(places, [row.label for row in rows])
-    panel.invert_yaxis()
     panel.spines[["top", "right"]].set_visible(False)
 
 

@@ -56,6 +56,7 @@ def run_benchmark(
 
     Raises:
         ConfigError: a wrong case or setting.
+        InputError: the input cannot be read.
         ModelFileError, UnsupportedError, MissingPackageError: a case of `against` cannot run here.
     """
     if rounds < 1 or not seconds_per_case > 0 or frames < 1:
@@ -67,6 +68,8 @@ def run_benchmark(
     if input:
         from nddr_deploy.benchmark.end_to_end import check_input
 
+        check_input(input)
+    if input:
         check_input(input)
     path = Path(engine)
     if path.suffix.lower() != ".onnx":
