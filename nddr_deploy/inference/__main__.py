@@ -56,7 +56,7 @@ def _main(argv: Sequence[str]) -> int:
     for problem in report.problems:
         print(f"error: {problem}", file=sys.stderr)
     if not arguments.quiet:
-        print(report)
+        print(report.text())
     return 1 if report.problems else 0
 
 
@@ -110,7 +110,7 @@ def _parser() -> Parser:
 
 
 def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"{text!r} is not a whole number from 1.")
     return int(text)
 

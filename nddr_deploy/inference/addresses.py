@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from nddr_deploy.errors import ConfigError
+
 if TYPE_CHECKING:
     from av import FFmpegError
 
@@ -21,11 +23,12 @@ def scheme_of(spec: str) -> str:
 
 def display_address(address: str) -> str:
     """The address without user, password and query, which may hold a token: what messages and reports show."""
-    parts = urlsplit(address)
     try:
+        parts = urlsplit(address)
         port = f":{parts.port}" if parts.port else ""
-    except ValueError:  # not a number; opening it will say so
-        port = ""
+    except ValueError as error:
+        scheme = address.partition(":")[0]
+        raise ConfigError(f"The {scheme} address is not one: {error}. Write {scheme}://HOST[:PORT]/PATH.") from error
     hidden = "?..." if parts.query else ""
     return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}{hidden}"
 

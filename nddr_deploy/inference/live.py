@@ -65,6 +65,9 @@ class LiveSource:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        if self._thread.ident is None and self._capture is not None:  # never iterated: nobody else will
+            self._capture.close()
+            self._capture = None
 
     def _grab_all(self) -> None:
         try:

@@ -66,7 +66,8 @@ class RunReport:
         paths = [str(path) for path in self.paths]
         return {**asdict(self), "paths": paths, "fps": self.fps, "bottleneck": self.bottleneck}
 
-    def __str__(self) -> str:
+    def text(self) -> str:
+        """A few lines for people."""
         lines = [f"{self.frames} frames in {self.wall_s:.1f} s: {self.fps:.1f} frames per second"]
         if self.dropped:
             lines[0] += f"; {self.dropped} frames dropped to stay live"

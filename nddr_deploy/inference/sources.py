@@ -160,7 +160,7 @@ def _camera(address: str, reconnect_s: float) -> Source:
     from nddr_deploy.inference.live import LiveSource
 
     number = address.partition(":")[2]
-    if not number.isdigit():
+    if not number.isdecimal():
         raise ConfigError(f"{address!r} names no camera. Write its number, as in camera:0.")
     return LiveSource(partial(CameraCapture, int(number)), f"camera {number}", reconnect_s=reconnect_s)
 
