@@ -15,11 +15,11 @@ from nddr_deploy.tasks.base import Array
 
 GAP = 4  # pixels between panels
 BACK = 255
-LEGEND = 128  # pixels high
+LEGEND = 96  # pixels high
 
 
 def contact_sheet(dataset: Dataset, count: int, columns: int = 2) -> Image:
-    """The first samples, each as a strip of the picture and every dense target (pooled ones: as text), with a legend below.
+    """The first samples, each as a strip: the picture, then its targets (pooled ones as text). A legend below.
 
     Returns:
         RGB uint8 (H, W, 3).

@@ -163,7 +163,7 @@ def furnish(rng: np.random.Generator, extent: tuple[float, float, float], free: 
             room.hang(furniture.window(rng, room.materials()), sides, rng.uniform(0.8, 1.0), 0.0)
     for chance in (0.95, 0.75, 0.5):
         if rng.random() < chance:
-            room.hang(furniture.picture(rng, room.materials()), (*sides, SOUTH), rng.uniform(1.2, 1.5), 0.0)
+            room.hang(furniture.picture(rng, room.materials()), sides, rng.uniform(1.2, 1.5), 0.0)
     return Scene(
         extent=np.array(extent),
         solids=np.concatenate(room.solids),
