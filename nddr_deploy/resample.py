@@ -77,8 +77,8 @@ def bilinear(values: Array, grid: Grid | None) -> npt.NDArray[np.float32]:
 def argmax_bilinear(scores: Array, grid: Grid | None) -> npt.NDArray[np.uint8]:
     """`bilinear(scores, grid).argmax(axis=0)`, an order of magnitude faster and the same to the last label.
 
-    Between four neighbouring source pixels a class lies between its smallest and its largest corner, so only classes
-    whose largest corner reaches the best smallest corner can win there. Mostly one class is left.
+    Between four neighbouring source pixels, a class that is below another one at all four is below it everywhere. So in
+    each such cell the classes below the strongest are left out. Mostly it alone is left.
 
     Args:
         scores: float (C, h, w), C <= 256.

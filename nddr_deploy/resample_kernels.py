@@ -103,14 +103,17 @@ def argmax_cells(
 ) -> None:
     """scores (h, w, C) -> labels (H, W). Cell by cell, only the classes that can win there.
 
+    The strongest class is the one with the best smallest corner.
+
     Args:
         row_runs, column_runs: where the next cell begins, in output lines.
-        slack: how far below the best smallest corner a class may stay and still be computed, for rounding.
+        slack: how far below the strongest class's corners a class may stay and still be computed, for rounding.
         area: output pixels of the largest cell.
     """
     one = np.float32(1)
     classes = scores.shape[2]
-    largest = np.empty(classes, dtype=np.float32)
+    smallest = np.empty(classes, dtype=np.float32)
+    loses = np.empty(classes, dtype=np.bool_)
     candidates = np.empty(classes, dtype=np.int32)
     weights = np.empty((4, area), dtype=np.float32)
     best = np.empty(area, dtype=np.float32)
@@ -121,16 +124,27 @@ def argmax_cells(
         for run_x in range(len(column_runs) - 1):
             start, end = column_runs[run_x], column_runs[run_x + 1]
             left, right = x0[start], x1[start]
-            best_smallest = np.float32(-np.inf)
             for label in range(classes):
                 a, b = scores[upper, left, label], scores[upper, right, label]
                 c, d = scores[lower, left, label], scores[lower, right, label]
-                largest[label] = max(max(a, b), max(c, d))
-                best_smallest = max(best_smallest, min(min(a, b), min(c, d)))
+                smallest[label] = min(min(a, b), min(c, d))
+            strongest = 0
+            for label in range(classes):
+                if smallest[label] > smallest[strongest]:
+                    strongest = label
+            a, b = scores[upper, left, strongest] - slack, scores[upper, right, strongest] - slack
+            c, d = scores[lower, left, strongest] - slack, scores[lower, right, strongest] - slack
+            for label in range(classes):
+                loses[label] = (
+                    (scores[upper, left, label] < a)
+                    & (scores[upper, right, label] < b)
+                    & (scores[lower, left, label] < c)
+                    & (scores[lower, right, label] < d)
+                )
             count = 0
             for label in range(classes):
                 candidates[count] = label
-                count += not largest[label] < best_smallest - slack
+                count += not loses[label]
             if count == 1:
                 for y in range(top, bottom):
                     for x in range(start, end):
@@ -151,17 +165,21 @@ def argmax_cells(
                     best[pixels] = -np.inf
                     winner[pixels] = candidates[0]
                     pixels += 1
-            for index in range(count):
-                label = candidates[index]
+            for index in range(0, count, 2):  # two at a time, for half the loads; an odd last one meets itself
+                label, other = candidates[index], candidates[min(index + 1, count - 1)]
                 a, b = scores[upper, left, label], scores[upper, right, label]
                 c, d = scores[lower, left, label], scores[lower, right, label]
+                e, f = scores[upper, left, other], scores[upper, right, other]
+                g, h = scores[lower, left, other], scores[lower, right, other]
                 for pixel in range(pixels):
-                    value = (a * weights[0, pixel] + b * weights[1, pixel]) + (
-                        c * weights[2, pixel] + d * weights[3, pixel]
-                    )
-                    wins = value > best[pixel]
-                    best[pixel] = value if wins else best[pixel]
-                    winner[pixel] = label if wins else winner[pixel]
+                    nw, ne, sw, se = weights[0, pixel], weights[1, pixel], weights[2, pixel], weights[3, pixel]
+                    most, who = best[pixel], winner[pixel]
+                    value = (a * nw + b * ne) + (c * sw + d * se)
+                    wins = value > most
+                    most, who = value if wins else most, label if wins else who
+                    value = (e * nw + f * ne) + (g * sw + h * se)
+                    wins = value > most
+                    best[pixel], winner[pixel] = value if wins else most, other if wins else who
             pixel = 0
             for y in range(top, bottom):
                 for x in range(start, end):

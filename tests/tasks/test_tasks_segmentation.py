@@ -63,6 +63,14 @@ def test_the_confusion_matrix_counts_whole_pixels_beyond_what_float32_can() -> N
     assert metric.confusion.tolist() == [[2**24 + 1, 0], [0, 0]]
 
 
+def test_rows_of_the_confusion_matrix_are_the_truth() -> None:
+    metric = SegmentationMetric(("a", "b"))
+
+    metric.update(labels([1, 1, 0]), labels([0, 0, 0]))
+
+    assert metric.confusion.tolist() == [[1, 2], [0, 0]]
+
+
 def test_metrics_are_of_the_set_and_not_means_over_images() -> None:
     metric = SegmentationMetric(("a", "b"))
 
