@@ -51,7 +51,7 @@ def start_process(tmp_path: Path, *words: str, **changes: Any) -> subprocess.Pop
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TINY_SCENES_DELAY_S": "0.05"},
     )
 
 
@@ -159,7 +159,7 @@ def test_a_stopped_and_resumed_training_ends_with_the_same_bytes(
 
 
 def test_kill_9_leaves_nothing_that_looks_finished_and_resuming_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    changes = {"steps": 150, "eval_every": 100, "checkpoint_every": 4}
+    changes = {"steps": 30, "eval_every": 20, "checkpoint_every": 3}
     process = start_process(tmp_path, **changes)
     folder = tmp_path / "run"
     wait_for(folder / "last.pt", process)
@@ -172,10 +172,10 @@ def test_kill_9_leaves_nothing_that_looks_finished_and_resuming_ends_with_the_sa
     assert process.returncode == -signal.SIGKILL
     assert not (folder / "ckpt.pt").exists()
     step = load_checkpoint(folder / "last.pt").training["step"]
-    assert 0 < step < 150
+    assert 0 < step < 30
     resumed = train(folder, resume=True, **changes)
     unbroken = train(tmp_path / "unbroken", **changes)
-    assert resumed.steps == 150 - step
+    assert resumed.steps == 30 - step
     assert resumed.checkpoint.read_bytes() == unbroken.checkpoint.read_bytes()
 
 

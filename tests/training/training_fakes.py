@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import numpy as np
 from nddr_deploy.data.base import Sample
 from nddr_deploy.tasks import Age, Classification, Depth, Normals, Segmentation, Task
 from nddr_deploy.tasks.base import Array
+
+DELAY_S = float(os.environ.get("TINY_SCENES_DELAY_S", "0"))  # a process that is to be killed must not be done before
 
 
 class TinyScenes:
@@ -35,6 +39,7 @@ class TinyScenes:
         return self.count
 
     def __getitem__(self, index: int) -> Sample:
+        time.sleep(DELAY_S)
         random = np.random.default_rng(self.first + index)
         height, width = self.size_hw
         bright = np.zeros((height, width), dtype=bool)
