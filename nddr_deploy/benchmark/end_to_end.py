@@ -1,4 +1,4 @@
-"""From a file to results at the frame's own size, through the stages that nddr-infer has."""
+"""One case on real input: what `nddr-infer` does with a frame, short of drawing and writing it."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nddr_deploy.engines.base import Engine
-from nddr_deploy.errors import InputError
+from nddr_deploy.errors import ConfigError, UnreadableError
 from nddr_deploy.inference.base import Result
 from nddr_deploy.inference.pipeline import run_pipeline
+from nddr_deploy.inference.report import RunReport
 from nddr_deploy.inference.sources import open_source
 
-WARM_UP_FRAMES = 2
+PARTS = ("source", "fit", "engine", "decode")  # of `RunReport.parts`, in the order in which a frame meets them
 
 
 @dataclass(frozen=True)
 class Stream:
-    """One run.
+    """The frames of one round.
 
     Attributes:
-        frames: that came out.
-        wall_s: from opening the source to the last result.
-        busy_s: part ("source", "fit", "engine", "decode") -> seconds that it worked; parts of different stages overlap.
+        frames: results that came out.
+        wall_s: from the first frame's reading to the last result.
+        busy_s: part -> seconds that it worked, all frames together; parts of different threads overlap.
     """
 
     frames: int
@@ -29,8 +30,52 @@ class Stream:
     busy_s: Mapping[str, float]
 
 
-class Nowhere:
-    """A sink that drops what it gets: neither drawing nor writing is measured."""
+def check_input(spec: str) -> None:
+    """Open an input and close it again, so that a wrong one is said before minutes of measuring.
+
+    Raises:
+        InputError: it does not exist, cannot be read, or holds nothing that can.
+        ConfigError: several videos; or a live source, whose rate is the camera's and not the machine's.
+    """
+    source = open_source(spec)
+    try:
+        if source.info.kind == "live":
+            raise ConfigError(
+                f"--input {source.info.name} is live: frames come at its own rate, whatever the machine could do. "
+                "Record a few seconds and give the file."
+            )
+    finally:
+        source.close()
+
+
+def stream(engine: Engine, spec: str, frames: int) -> Stream:
+    """Read, fit, infer and decode the first frames of an input, in the three threads of `nddr-infer`.
+
+    Results at the frame's own size are thrown away: drawing and encoding are the same for every engine.
+
+    Args:
+        engine: that runs.
+        spec: as for `open_source`; a file or files.
+        frames: how many at most.
+
+    Raises:
+        UnreadableError: not one frame came out.
+        What the source and the engine raise.
+    """
+    _run(engine, spec, engine.manifest.batch)  # code is compiled, and files are cached, at the first frame
+    report = _run(engine, spec, frames)
+    if not report.frames:
+        reason = report.problems[0] if report.problems else "it has no frame"
+        raise UnreadableError(f"{spec}: nothing to measure: {reason}")
+    return Stream(report.frames, report.wall_s, {part: report.parts.get(part, 0.0) for part in PARTS})
+
+
+def _run(engine: Engine, spec: str, limit: int) -> RunReport:
+    return run_pipeline(open_source(spec), engine, [_Discard()], limit=limit)
+
+
+class _Discard:
+    """The sink that keeps nothing."""
 
     def write(self, result: Result) -> None:
         pass
@@ -40,25 +85,3 @@ class Nowhere:
 
     def abort(self) -> None:
         pass
-
-
-def stream(engine: Engine, input: str, frames: int) -> Stream:
-    """Run the first frames of a source.
-
-    Raises:
-        InputError: the source cannot be read, or has no frame.
-    """
-    run_pipeline(open_source(input), engine, [Nowhere()], limit=WARM_UP_FRAMES)
-    report = run_pipeline(open_source(input), engine, [Nowhere()], limit=frames)
-    if not report.frames:
-        raise InputError(f"{input} has no frame that can be read. Choose another input.")
-    return Stream(report.frames, report.wall_s, report.parts)
-
-
-def check_input(input: str) -> None:
-    """Fail before the measuring starts, not after.
-
-    Raises:
-        InputError: the source cannot be opened. ConfigError: it has several parts.
-    """
-    open_source(input).close()
