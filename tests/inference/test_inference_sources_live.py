@@ -67,10 +67,11 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_slow_reader_gets_the_newest_frame_and_the_dropped_ones_are_counted() -> None:
     camera = FakeCamera()
     source = LiveSource(camera.connect, "fake")
-    numbers = []
+    numbers, behind = [], []
 
     for frame in source:
         numbers.append(number_in(frame))
+        behind.append(camera.taken - 1 - numbers[-1])
         time.sleep(0.05)  # about 25 pictures
         newest = camera.taken - 1
         if len(numbers) == 5:
@@ -80,6 +81,7 @@ def test_a_slow_reader_gets_the_newest_frame_and_the_dropped_ones_are_counted() 
 
     gaps = np.diff(numbers)
     assert min(gaps[1:]) > 5  # with a queue that keeps the oldest they would be 1
+    assert sorted(behind)[2] < 5  # the median; one that waited since the last frame was taken is about 20 behind
     assert newest > numbers[-1]
     assert dropped >= numbers[-1] + 1 - len(numbers)  # every number that was skipped, and some after the last
     assert dropped <= camera.taken - len(numbers)
