@@ -69,8 +69,6 @@ def run_benchmark(
         from nddr_deploy.benchmark.end_to_end import check_input
 
         check_input(input)
-    if input:
-        check_input(input)
     path = Path(engine)
     if path.suffix.lower() != ".onnx":
         raise ConfigError(f"{path}: nddr-bench measures an exported model (.onnx). Give a checkpoint as --checkpoint.")
