@@ -12,7 +12,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 from typing_extensions import Self
 
 from nddr_deploy import optional
@@ -116,14 +115,15 @@ class Record:
             self.say(f"step {step}/{self.steps}: {text}; {_clock(left)} left")
 
     def validation(self, step: int, scores: Scores, *, best: bool) -> None:
-        """The metrics of a validation, as a row and as a table."""
+        """The metrics of a validation, as a row and on the screen."""
         if self.silent:
             return
         self._row(
             step, {f"val/{task}/{name}": value for task, found in scores.items() for name, value in found.items()}
         )
         self.say(f"validation after step {step}" + (", the best so far" if best else ""))
-        self.console.print(scores_table(scores))
+        for task, metrics in scores.items():
+            self.say(f"  {task}: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
 
     def _row(self, step: int, values: Mapping[str, float]) -> None:
         seconds = f"{time.monotonic() - self._began:.1f}"
@@ -155,14 +155,6 @@ def read_rows(path: Path, *, until: int) -> list[dict[str, str]]:
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return [row for row in rows if None not in row.values() and row["step"].isdigit() and int(row["step"]) <= until]
-
-
-def scores_table(scores: Scores) -> Table:
-    """One row per task, one cell per metric."""
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2))
-    for task, metrics in scores.items():
-        table.add_row(f"  {task}", *(f"{name} {value:.4g}" for name, value in metrics.items()))
-    return table
 
 
 def _clock(seconds: float) -> str:
