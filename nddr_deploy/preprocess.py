@@ -56,7 +56,8 @@ class Preprocess:
         values = images.astype(np.float32)
         if self.order == "bgr":
             values = values[..., ::-1]
-        values = (values * np.float32(self.scale) - np.float32(self.mean)) / np.float32(self.std)
+        mean, std = (np.array(three, dtype=np.float32) for three in (self.mean, self.std))
+        values = (values * np.float32(self.scale) - mean) / std
         return np.ascontiguousarray(values.transpose(0, 3, 1, 2), dtype=np.float32)
 
     def to_dict(self) -> dict[str, Any]:
