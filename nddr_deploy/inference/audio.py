@@ -24,6 +24,8 @@ COPIED: dict[str, frozenset[str] | None] = {
     ".mkv": None,
 }
 
+USUAL_LAYOUTS = {1: "mono", 2: "stereo", 4: "quad", 5: "5.0", 6: "5.1", 8: "7.1"}
+
 
 class AudioTrack:
     """Every audio track of a media file, copied as it is; re-encoded as AAC where the output cannot hold it.
@@ -76,7 +78,9 @@ class AudioTrack:
 
     def _encoder(self, stream: AudioStream) -> Callable[[Packet[AudioStream]], None]:
         target = self._output.add_stream("aac", rate=stream.codec_context.sample_rate)
-        target.codec_context.layout = stream.codec_context.layout
+        layout = stream.codec_context.layout
+        unnamed = " channels" in layout.name  # a file that says how many, not where they belong
+        target.codec_context.layout = USUAL_LAYOUTS.get(layout.nb_channels, "stereo") if unnamed else layout
 
         def encode(packet: Packet[AudioStream]) -> None:
             for frame in packet.decode():

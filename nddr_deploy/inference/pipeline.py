@@ -118,11 +118,9 @@ class _Run:
             thread.start()
         try:
             self._wait(progress)
-            if self.error is None:
-                self._close_sinks()
-            else:
-                self._leave()
+            if self.error is not None:
                 raise self.error
+            self._close_sinks()
         except BaseException:
             self._leave()
             self._abort_sinks()

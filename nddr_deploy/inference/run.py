@@ -175,7 +175,8 @@ def refuse_overwriting(inputs: Inputs, output: Output, report: str | os.PathLike
     if output.folder:
         folder = output.path.resolve()
         for path in inputs.files:
-            if folder in (parent := path.resolve().parent, parent.parent):
+            parent = path.resolve().parent
+            if folder == parent or (output.form != "pictures" and folder == parent.parent):  # those make subfolders
                 raise ConfigError(
                     f"The output folder {output.path} holds the input {path}, which results could overwrite. "
                     "Choose another folder."

@@ -45,9 +45,9 @@ class UnfinishedFile:
 
 
 @contextmanager
-def told_as_output(path: Path) -> Iterator[None]:
-    """Turn the operating system's failures to write `path` into one sentence."""
+def told_as_output(path: Path, *failures: type[Exception]) -> Iterator[None]:
+    """Turn the operating system's failures to write `path`, and further ones, into one sentence."""
     try:
         yield
-    except OSError as error:  # also FFmpeg's errors that have an errno
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
+    except (OSError, *failures) as error:
+        raise OutputError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}.") from error

@@ -63,7 +63,7 @@ class VideoSink:
         picture = self._draw(result)
         drawn = time.perf_counter()
         self.seconds["draw"] += drawn - start
-        with told_as_output(self._path):
+        with told_as_output(self._path, av.FFmpegError):
             if self._track is None:
                 self._track = self._begin(picture, result.frame.image)
             time_s = result.frame.time_s - max(self._info.start_s, Fraction(0))
@@ -91,7 +91,7 @@ class VideoSink:
         if self._track is None:
             self._file.discard()
             return
-        with told_as_output(self._path):
+        with told_as_output(self._path, av.FFmpegError):
             end_s = self._track.finish()
             if self._audio is not None:
                 self._audio.finish(None if self._track.whole(end_s) else end_s)
