@@ -37,8 +37,12 @@ class Clock:
     working_s: float = 0.0
 
     @property
+    def seconds(self) -> float:
+        return self.waiting_s + self.working_s
+
+    @property
     def waiting_share(self) -> float:
-        return self.waiting_s / max(self.waiting_s + self.working_s, 1e-9)
+        return self.waiting_s / max(self.seconds, 1e-9)
 
 
 def run_steps(

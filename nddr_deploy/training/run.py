@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,10 @@ from rich.console import Console
 from nddr_deploy.data import open_dataset
 from nddr_deploy.data.base import Dataset
 from nddr_deploy.errors import ConfigError, UnsupportedError, unknown_choice
-from nddr_deploy.evaluate.score import Scores, score
-from nddr_deploy.network import ImageInput, build_network
+from nddr_deploy.evaluate.score import Scores
+from nddr_deploy.network import ImageInput, MultiTaskNetwork, build_network
 from nddr_deploy.tasks.base import Task
-from nddr_deploy.training.config import DataConfig, TrainConfig
+from nddr_deploy.training.config import OptimiserConfig, TrainConfig
 from nddr_deploy.training.config_file import config_to_dict, config_to_yaml
 from nddr_deploy.training.device import make_accelerator, numerics
 from nddr_deploy.training.folder import RunFolder
@@ -30,7 +30,7 @@ from nddr_deploy.training.schedule import poly_factor
 from nddr_deploy.training.start import load_start
 from nddr_deploy.training.state import Training, load_resumable
 from nddr_deploy.training.stop import StopSignals
-from nddr_deploy.training.validate import NetworkInTraining, merit
+from nddr_deploy.training.validate import validate
 
 
 @dataclass(frozen=True)
@@ -99,40 +99,10 @@ def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console)
     plain = {key: value for key, value in config_to_dict(config).items() if key != "output"}  # a run may be moved
     checkpoint = load_resumable(folder.last, plain) if resume else None
 
-    learn = open_split(config.data, config.data.train)
-    held_out = open_split(config.data, config.data.val)
+    data = config.data
+    learn = open_dataset(data.name, data.train, **{**data.options, **data.train_options})
+    held_out = open_dataset(data.name, data.val, **{**data.options, **data.val_options})
     tasks = choose_tasks(learn, config.tasks)
-    size_hw = _image_size(held_out)
-
-    def rate(step: int) -> float:
-        schedule = config.schedule
-        factor = poly_factor(step, config.steps, power=schedule.power, warmup_steps=schedule.warmup_steps)
-        return config.optimiser.lr * factor
-
-    rate(0)  # refuses a senseless schedule before anything is written
-    torch.manual_seed(config.seed)
-    network = build_network(config.network, tasks)
-    started = ""
-    if checkpoint is None:
-        start = config.start
-        started = load_start(
-            network, imagenet=start.imagenet, single_task=start.single_task, checkpoint=start.checkpoint
-        )
-    if config.channels_last:
-        torch.nn.Module.to(network, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    groups = parameter_groups(
-        network,
-        weight_decay=config.optimiser.weight_decay,
-        decay=config.optimiser.decay,
-        fusion_lr_factor=config.optimiser.fusion_lr_factor,
-        head_lr_factor=config.optimiser.head_lr_factor,
-    )
-    optimiser = make_optimiser(
-        groups, name=config.optimiser.name, lr=config.optimiser.lr, momentum=config.optimiser.momentum
-    )
-    objective = Objective(
-        tasks, weights=config.loss.weights, kinds=config.loss.kinds, at=config.loss.at, resize=config.network.resize
-    )
     batches = Batches(
         learn,
         tasks,
@@ -143,24 +113,33 @@ def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console)
         process=accelerator.process_index,
         processes=accelerator.num_processes,
     )
-    model, optimiser = accelerator.prepare(network, optimiser)
+    objective = Objective(
+        tasks, weights=config.loss.weights, kinds=config.loss.kinds, at=config.loss.at, resize=config.network.resize
+    )
+    rate = _schedule(config)
+
+    torch.manual_seed(config.seed)
+    network = build_network(config.network, tasks)
+    started = "" if resume else load_start(network, **vars(config.start))
+    if config.channels_last:
+        torch.nn.Module.to(network, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model, optimiser = accelerator.prepare(network, _optimiser(network, config.optimiser))
     torch.manual_seed(_process_seed(config.seed, accelerator.process_index))  # dropout differs between processes
 
     about = {
         "network": config.network,
         "tasks": tasks,
         "preprocess": config.preprocess,
-        "size_hw": size_hw,
+        "size_hw": _image_size(held_out),
         "config": plain,
-        "notes": (),
     }
     training = Training(network, optimiser, accelerator, about)
     if checkpoint is not None:
         training.restore(checkpoint)
-    elif accelerator.is_main_process:
-        folder.begin(config_to_yaml(config), overwrite=overwrite)
-    accelerator.wait_for_everyone()
-    if checkpoint is None:
+    else:
+        if accelerator.is_main_process:
+            folder.begin(config_to_yaml(config), overwrite=overwrite)
+        accelerator.wait_for_everyone()
         training.save(folder.last)  # from here on the run can be resumed
 
     first = training.step
@@ -178,24 +157,6 @@ def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console)
         closing(load_batches(batches, range(first, config.steps), workers=config.workers)) as loader,
     ):
         record.say(_opening(training, tasks, len(learn), len(held_out), started))
-
-        def validate() -> bool:
-            """The first process validates; the others wait, and need not know how it went."""
-            better = False
-            if accelerator.is_main_process:
-                engine = NetworkInTraining(
-                    network, tasks, preprocess=config.preprocess, size_hw=size_hw, resize=config.network.resize
-                )
-                with engine:
-                    training.scores = score(engine, held_out, limit=config.eval_limit)
-                value = merit(training.scores, tasks)
-                better = value > training.best
-                if better:
-                    training.best, training.best_step = value, training.step
-                record.validation(training.step, training.scores, best=better)
-            accelerator.wait_for_everyone()
-            return better
-
         clock = run_steps(
             training,
             model,
@@ -206,19 +167,18 @@ def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console)
             rate=rate,
             clip_norm=config.optimiser.clip_norm,
             intervals=Intervals(config.eval_every, config.checkpoint_every, config.log_every),
-            validate=validate,
+            validate=lambda: validate(training, held_out, record, limit=config.eval_limit),
             record=record,
             folder=folder,
             stop=stop,
         )
         if accelerator.is_main_process:
             folder.finish()
-        done, seconds = training.step - first, clock.waiting_s + clock.working_s
         report = TrainReport(
             checkpoint=folder.finished,
-            steps=done,
-            seconds=seconds,
-            images_per_s=done * config.batch_size / max(seconds, 1e-9),
+            steps=training.step - first,
+            seconds=clock.seconds,
+            images_per_s=(training.step - first) * config.batch_size / max(clock.seconds, 1e-9),
             waiting_share=clock.waiting_share,
             scores=training.scores,
             best_step=training.best_step,
@@ -228,10 +188,27 @@ def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console)
     return report
 
 
-def open_split(data: DataConfig, split: str) -> Dataset:
-    """The training or the validation split, with the options of both and its own."""
-    own = data.train_options if split == data.train else data.val_options
-    return open_dataset(data.name, split, **{**data.options, **own})
+def _schedule(config: TrainConfig) -> Callable[[int], float]:
+    """Steps done -> base rate of the next one."""
+
+    def rate(step: int) -> float:
+        schedule = config.schedule
+        factor = poly_factor(step, config.steps, power=schedule.power, warmup_steps=schedule.warmup_steps)
+        return config.optimiser.lr * factor
+
+    rate(0)  # refuses a senseless schedule before anything is written
+    return rate
+
+
+def _optimiser(network: MultiTaskNetwork, settings: OptimiserConfig) -> torch.optim.Optimizer:
+    groups = parameter_groups(
+        network,
+        weight_decay=settings.weight_decay,
+        decay=settings.decay,
+        fusion_lr_factor=settings.fusion_lr_factor,
+        head_lr_factor=settings.head_lr_factor,
+    )
+    return make_optimiser(groups, name=settings.name, lr=settings.lr, momentum=settings.momentum)
 
 
 def choose_tasks(dataset: Dataset, names: Sequence[str]) -> tuple[Task, ...]:

@@ -47,11 +47,11 @@ class Training:
     scores: Scores = field(default_factory=dict)
 
     def save(self, path: Path, *, resumable: bool = True) -> None:
-        """Write a checkpoint; every process must call it, the first one writes.
+        """Write a checkpoint; the first process does.
 
         Args:
             path: of the file.
-            resumable: keep the optimiser and the random states too.
+            resumable: keep the optimiser and the random states of all processes too; then every process must call this.
 
         Raises:
             TrainingError: a weight is not a finite number. The file that was there stays.

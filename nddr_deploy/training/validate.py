@@ -2,50 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
+from nddr_deploy.data.base import Dataset
 from nddr_deploy.engines.base import Engine
-from nddr_deploy.evaluate.score import Scores
+from nddr_deploy.evaluate.score import Scores, score
 from nddr_deploy.manifest import Manifest
-from nddr_deploy.network import MultiTaskNetwork
 from nddr_deploy.network.image_input import ImageModel
-from nddr_deploy.preprocess import Image, Preprocess
-from nddr_deploy.resize import Convention
+from nddr_deploy.preprocess import Image
 from nddr_deploy.tasks.base import Array, Task
+from nddr_deploy.training.record import Record
+from nddr_deploy.training.state import Training
 
 BATCH = 8
 
 
 class NetworkInTraining(Engine):
-    """Runs the network where it is, in evaluation mode, and leaves it in training mode.
-
-    Args:
-        network: its weights are read, never changed.
-        preprocess: of its images.
-        size_hw: of the images it validates on.
-        resize: the network's convention.
-    """
+    """Runs the network where it is, in evaluation mode, and leaves it in training mode. Changes no weight."""
 
     backend = "torch"
-    precision = "fp32"
 
-    def __init__(
-        self,
-        network: MultiTaskNetwork,
-        tasks: Sequence[Task],
-        *,
-        preprocess: Preprocess,
-        size_hw: tuple[int, int],
-        resize: Convention,
-    ) -> None:
-        self.manifest = Manifest(tasks=tuple(tasks), preprocess=preprocess, size_hw=size_hw, batch=BATCH, resize=resize)
+    def __init__(self, training: Training) -> None:
+        about = training.about
+        self.manifest = Manifest(
+            tasks=about["tasks"],
+            preprocess=about["preprocess"],
+            size_hw=about["size_hw"],
+            batch=BATCH,
+            resize=about["network"].resize,
+        )
+        amp = training.accelerator.mixed_precision
+        self.precision = "fp32" if amp == "no" else amp
         self.threads = torch.get_num_threads()
-        self._model: ImageModel | None = ImageModel(network, preprocess)
-        self._device = next(network.parameters()).device
+        self._device = training.accelerator.device
         self.device = str(self._device)
+        self._model: ImageModel | None = ImageModel(training.network, about["preprocess"]).to(self._device)
 
     def __enter__(self) -> NetworkInTraining:
         self._held(self._model).eval()
@@ -63,6 +57,26 @@ class NetworkInTraining(Engine):
             self._model = None
 
 
+def validate(training: Training, dataset: Dataset, record: Record, *, limit: int | None = None) -> bool:
+    """Score the network and note the scores; the first process does, the others wait.
+
+    Returns:
+        Whether this is the best validation so far; False in the other processes.
+    """
+    better = False
+    if training.accelerator.is_main_process:
+        tasks = training.about["tasks"]
+        with NetworkInTraining(training) as engine:
+            training.scores = score(engine, dataset, limit=limit)
+        value = merit(training.scores, tasks)
+        better = value > training.best
+        if better:
+            training.best, training.best_step = value, training.step
+        record.validation(training.step, training.scores, best=better)
+    training.accelerator.wait_for_everyone()
+    return better
+
+
 def merit(scores: Scores, tasks: Sequence[Task]) -> float:
     """One number for "better", higher is better: the mean over tasks of the logarithm of the headline metric.
 
@@ -71,12 +85,8 @@ def merit(scores: Scores, tasks: Sequence[Task]) -> float:
     """
     gains = []
     for task in tasks:
-        value = _headline(scores, task)
+        value = scores[task.name][task.headline]
         if np.isnan(value):
             return -np.inf
         gains.append(np.log(max(value, 1e-9)) * (1 if task.higher_is_better else -1))
     return float(np.mean(gains))
-
-
-def _headline(scores: Mapping[str, Mapping[str, float]], task: Task) -> float:
-    return scores[task.name][task.headline]

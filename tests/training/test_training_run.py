@@ -89,6 +89,24 @@ def test_metrics_csv_has_the_losses_and_every_validation(tmp_path: Path) -> None
     assert float(found[-1]["val/depth/AbsRel"]) == pytest.approx(report.scores["depth"]["AbsRel"], rel=1e-5)
 
 
+def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
+    train(tmp_path, tensorboard=True, steps=2)
+
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = reader.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    last = rows(tmp_path)[-1]
+    assert events.Scalars("val/depth/RMSE")[0].value == pytest.approx(float(last["val/depth/RMSE"]), rel=1e-5)
+    assert events.Scalars("lr")[0].step == 2
+
+
+def test_training_and_validation_may_be_the_same_split_with_options_of_their_own(tmp_path: Path) -> None:
+    data = {"train": "train", "val": "train", "train_options": {"count": 4}, "val_options": {"count": 0}}
+
+    with pytest.raises(ConfigError, match="validation split has no samples"):
+        train(tmp_path / "run", data=data)
+
+
 def test_training_learns(tmp_path: Path) -> None:
     changes = {"steps": 60, "eval_every": 60, "optimiser": {"lr": 0.05, "fusion_lr_factor": 1}}
 
@@ -333,6 +351,23 @@ def test_training_starts_from_a_checkpoint_of_the_same_network(tmp_path: Path) -
 
     ours, theirs = (load_checkpoint(report.checkpoint).weights for report in (second, first))
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in ours if name.endswith("weight"))
+
+
+def test_training_starts_from_an_imagenet_file_in_every_stream(tmp_path: Path) -> None:
+    network = {"backbone": "alexnet", "backbone_options": {"width": 0.05}}
+    changes = {"tasks": ["age", "gender"], "network": network, "data": {"options": {"size_hw": [64, 64]}}, "steps": 1}
+    donor = load_checkpoint(train(tmp_path / "donor", **changes).checkpoint).build()
+    imagenet = {key: value for stage in donor.stages for key, value in stage["age"].state_dict().items()}
+    torch.save(imagenet, tmp_path / "alexnet.pth")
+
+    start, optimiser = {"imagenet": str(tmp_path / "alexnet.pth")}, {"lr": 1e-12}
+    report = train(tmp_path / "run", seed=3, start=start, optimiser=optimiser, **changes)
+
+    started = load_checkpoint(report.checkpoint).build()
+    for task in ("age", "gender"):
+        for stage in started.stages:
+            for key, value in stage[task].state_dict().items():
+                assert torch.allclose(value, imagenet[key], atol=1e-6), key  # one step at a rate of 1e-12
 
 
 def test_a_start_of_another_width_is_one_sentence(tmp_path: Path, single_task: dict[str, str]) -> None:
