@@ -47,7 +47,8 @@ class UnfinishedFile:
 @contextmanager
 def told_as_output(path: Path, *failures: type[Exception]) -> Iterator[None]:
     """Turn the operating system's failures to write `path`, and further ones, into one sentence."""
+    told: tuple[type[Exception], ...] = (OSError, *failures)
     try:
         yield
-    except (OSError, *failures) as error:
+    except told as error:
         raise OutputError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}.") from error
