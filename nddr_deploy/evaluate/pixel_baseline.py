@@ -19,7 +19,7 @@ from nddr_deploy.tasks.base import IGNORE_LABEL
 
 Floats = npt.NDArray[np.float32]
 HIDDEN = 64
-PIXELS_PER_SAMPLE = 250
+PIXELS_PER_SAMPLE = 300
 BATCH = 2048
 
 
@@ -29,7 +29,7 @@ def pixel_baseline(
     task: Segmentation,
     *,
     limit: int = 500,
-    epochs: int = 12,
+    steps: int = 1000,
     seed: int = 0,
 ) -> dict[str, float]:
     """Fit a perceptron from (R, G, B, x, y) of a pixel to its class, and score it on every pixel of the test samples.
@@ -40,7 +40,7 @@ def pixel_baseline(
         train, test: samples with a target for `task`.
         task: names the target and its classes.
         limit: learn from that many training samples.
-        epochs: passes over the chosen pixels.
+        steps: of training, each on 2048 of the chosen pixels; seven times as many gain nothing on `rooms`.
         seed: of the start and the choice of pixels.
 
     Returns:
@@ -51,7 +51,7 @@ def pixel_baseline(
     """
     rng = np.random.default_rng(seed)
     inputs, labels = _pixels(train, task, min(limit, len(train)), rng)
-    weights = _fit(inputs, labels, task.channels, epochs, rng)
+    weights = _fit(inputs, labels, task.channels, steps, rng)
     metric = task.metric()
     for index in range(len(test)):
         sample = test[index]
@@ -89,7 +89,7 @@ def _pixels(
 
 
 def _fit(
-    inputs: Floats, labels: npt.NDArray[np.int64], classes: int, epochs: int, rng: np.random.Generator
+    inputs: Floats, labels: npt.NDArray[np.int64], classes: int, steps: int, rng: np.random.Generator
 ) -> list[Floats]:
     """Weights and biases of three layers, by Adam on the weighted cross-entropy."""
     sizes = (inputs.shape[1], HIDDEN, HIDDEN, classes)
@@ -101,8 +101,7 @@ def _fit(
     share = np.bincount(labels, minlength=classes) / len(labels)
     importance = (1 / np.sqrt(np.maximum(share, 1e-4))).astype(np.float32)
     importance /= (importance * share).sum()
-    steps = epochs * -(-len(labels) // BATCH)
-    for step, rows in enumerate(_batches(len(labels), epochs, rng), start=1):
+    for step, rows in enumerate(_batches(len(labels), steps, rng), start=1):
         rate = 3e-3 * (1 - step / (steps + 1))
         gradients = _gradients(weights, inputs[rows], labels[rows], importance[labels[rows]])
         for weight, (mean, square), gradient in zip(weights, moments, gradients, strict=True):
@@ -113,11 +112,15 @@ def _fit(
     return weights
 
 
-def _batches(count: int, epochs: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
-    for _ in range(epochs):
-        order = rng.permutation(count)
-        for start in range(0, count, BATCH):
-            yield order[start : start + BATCH]
+def _batches(count: int, steps: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
+    """Rows of each step: every pixel once before any comes again."""
+    order = rng.permutation(count)
+    start = 0
+    for _ in range(steps):
+        if start >= count:
+            order, start = rng.permutation(count), 0
+        yield order[start : start + BATCH]
+        start += BATCH
 
 
 def _forward(weights: list[Floats], inputs: Floats) -> list[Floats]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def test_a_sample_is_the_same_in_every_process_and_thread(name: str) -> None:
         "print(json.dumps([digest(data[index]) for index in (2, 1)]))"
     )
     run = subprocess.run(
-        [sys.executable, "-c", program, os.path.dirname(__file__), name],
+        [sys.executable, "-c", program, str(Path(__file__).parent), name],
         capture_output=True,
         text=True,
         check=True,

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nddr_deploy.data import open_dataset
+from nddr_deploy.errors import ConfigError, InputError
+
+HW = (20, 30)
+
+
+def write_folder(root: Path, names: tuple[str, ...] = ("a", "b")) -> Path:
+    """Two small pictures with every kind of label."""
+    for part in ("images", "segmentation", "depth", "normals"):
+        (root / part).mkdir()
+    (root / "classes.txt").write_text("floor\nwall\n")
+    for index, name in enumerate(names):
+        Image.fromarray(np.full((*HW, 3), 50 * index, np.uint8)).save(root / "images" / f"{name}.png")
+        labels = np.zeros(HW, np.uint8)
+        labels[:10], labels[0] = 1, 255
+        Image.fromarray(labels).save(root / "segmentation" / f"{name}.png")
+        Image.fromarray(np.full(HW, 2345, np.uint16)).save(root / "depth" / f"{name}.png")
+        normals = np.zeros((*HW, 3), np.float16)
+        normals[1:, :, 2] = -1
+        np.save(root / "normals" / f"{name}.npy", normals)
+    rows = "\n".join(f"{name}, {30 + index}, {('male', 'female')[index]}" for index, name in enumerate(names))
+    (root / "labels.csv").write_text(f"name, age, gender\n{rows}\n")
+    return root
+
+
+def test_every_kind_of_label_comes_in_its_unit(tmp_path: Path) -> None:
+    dataset = open_dataset("folder", "train", path=str(write_folder(tmp_path)))
+    sample = dataset[1]
+
+    assert [task.name for task in dataset.tasks] == ["segmentation", "normals", "depth", "age", "gender"]
+    assert dataset.tasks[0].options()["classes"] == ["floor", "wall"] or dataset.tasks[0].channels == 2
+    assert sample.name == "b"
+    assert sample.image[0, 0].tolist() == [50, 50, 50]
+    assert sample.targets["segmentation"][[0, 1, 19], 0].tolist() == [255, 1, 0]
+    assert sample.targets["depth"] == pytest.approx(2.345, abs=1e-6)
+    assert sample.targets["normals"][[0, 1], 0].tolist() == [[0, 0, 0], [0, 0, -1]]
+    assert sample.targets["age"] == 31
+    assert sample.targets["gender"] == 1
+    assert {name: target.dtype.name for name, target in sample.targets.items()} == {
+        "segmentation": "uint8",
+        "normals": "float32",
+        "depth": "float32",
+        "age": "float32",
+        "gender": "int64",
+    }
+
+
+def test_depth_may_be_metres_in_a_numpy_file(tmp_path: Path) -> None:
+    root = write_folder(tmp_path)
+    (root / "depth" / "a.png").unlink()
+    np.save(root / "depth" / "a.npy", np.full(HW, 1.5))
+
+    assert open_dataset("folder", "train", path=str(root), tasks=["depth"])[0].targets["depth"].max() == 1.5
+
+
+def test_split_files_choose_the_samples_and_their_order(tmp_path: Path) -> None:
+    root = write_folder(tmp_path)
+    (root / "train.txt").write_text("b\n")
+    (root / "val.txt").write_text("b\na\n")
+
+    assert [sample.name for sample in open_dataset("folder", "train", path=str(root))] == ["b"]
+    assert [sample.name for sample in open_dataset("folder", "val", path=str(root))] == ["b", "a"]
+    assert len(open_dataset("folder", "val", path=str(root), count=1)) == 1
+    with pytest.raises(ConfigError, match="train, val"):
+        open_dataset("folder", "test", path=str(root))
+
+
+def test_fitting_keeps_labels_on_their_pixels_and_leaves_the_border_unlabelled(tmp_path: Path) -> None:
+    sample = open_dataset("folder", "train", path=str(write_folder(tmp_path)), size_hw=[60, 60])[0]
+
+    labels = sample.targets["segmentation"]
+    assert sample.image.shape == (60, 60, 3)
+    assert (labels[:10] == 255).all()  # 20x30 becomes 40x60, ten rows of border above and below
+    assert (labels[-10:] == 255).all()
+    assert labels[10:50][[0, 1, 2, 19, 20, 39], 0].tolist() == [255, 255, 1, 1, 0, 0]
+    assert (sample.targets["depth"][:10] == 0).all()
+    assert sample.targets["normals"][30, 30].tolist() == [0, 0, -1]
+
+
+def break_labels(root: Path) -> None:
+    Image.fromarray(np.full(HW, 2, np.uint8)).save(root / "segmentation" / "a.png")
+
+
+def break_size(root: Path) -> None:
+    Image.fromarray(np.zeros((30, 20), np.uint8)).save(root / "segmentation" / "a.png")
+
+
+def break_mode(root: Path) -> None:
+    Image.fromarray(np.zeros((*HW, 3), np.uint8)).save(root / "segmentation" / "a.png")
+
+
+def break_depth_bits(root: Path) -> None:
+    Image.fromarray(np.zeros(HW, np.uint8)).save(root / "depth" / "a.png")
+
+
+def break_depth_sign(root: Path) -> None:
+    (root / "depth" / "a.png").unlink()
+    np.save(root / "depth" / "a.npy", np.full(HW, -1.0))
+
+
+def break_normals_length(root: Path) -> None:
+    np.save(root / "normals" / "a.npy", np.full((*HW, 3), -0.9, np.float32))
+
+
+def break_normals_direction(root: Path) -> None:
+    normals = np.zeros((*HW, 3), np.float32)
+    normals[..., 2] = 1
+    np.save(root / "normals" / "a.npy", normals)
+
+
+def break_normals_type(root: Path) -> None:
+    np.save(root / "normals" / "a.npy", np.zeros((*HW, 3), np.uint8))
+
+
+def break_normals_shape(root: Path) -> None:
+    np.save(root / "normals" / "a.npy", np.zeros(HW, np.float32))
+
+
+def break_normals_file(root: Path) -> None:
+    (root / "normals" / "a.npy").write_bytes(b"no array")
+
+
+def break_label_file(root: Path) -> None:
+    (root / "segmentation" / "a.png").write_bytes(b"no picture")
+
+
+def break_picture(root: Path) -> None:
+    (root / "images" / "a.png").write_bytes(b"")
+
+
+def break_age(root: Path) -> None:
+    (root / "labels.csv").write_text("name,age,gender\na,old,male\nb,3,female\n")
+
+
+def break_gender(root: Path) -> None:
+    (root / "labels.csv").write_text("name,age,gender\na,3,0\nb,3,female\n")
+
+
+@pytest.mark.parametrize(
+    ("breaks", "file", "expected"),
+    [
+        (break_labels, "segmentation/a.png", "names 2 classes"),
+        (break_size, "segmentation/a.png", "its picture is 20x30"),
+        (break_mode, "segmentation/a.png", "one channel"),
+        (break_depth_bits, "depth/a.png", "16-bit"),
+        (break_depth_sign, "depth/a.npy", "negative"),
+        (break_normals_length, "normals/a.npy", "unit"),
+        (break_normals_direction, "normals/a.npy", "away from the camera"),
+        (break_normals_type, "normals/a.npy", "uint8"),
+        (break_normals_shape, "normals/a.npy", r"\(20, 30\)"),
+        (break_normals_file, "normals/a.npy", "numpy"),
+        (break_label_file, "segmentation/a.png", "picture"),
+        (break_picture, "images/a.png", "empty"),
+        (break_age, "labels.csv", "'old'"),
+        (break_gender, "labels.csv", "male, female"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path: Path, breaks: Callable[[Path], None], file: str, expected: str) -> None:
+    root = write_folder(tmp_path)
+    breaks(root)
+    dataset = open_dataset("folder", "train", path=str(root))
+
+    with pytest.raises(InputError, match=expected) as caught:
+        dataset[0]
+
+    assert str(root / file) in str(caught.value)
+    assert dataset[1].name == "b"
+
+
+def lose_label(root: Path) -> None:
+    (root / "segmentation" / "b.png").unlink()
+
+
+def lose_row(root: Path) -> None:
+    (root / "labels.csv").write_text("name,age,gender\na,3,male\n")
+
+
+def lose_classes(root: Path) -> None:
+    (root / "classes.txt").unlink()
+
+
+def lose_pictures(root: Path) -> None:
+    for file in (root / "images").iterdir():
+        file.unlink()
+
+
+def list_a_stranger(root: Path) -> None:
+    (root / "train.txt").write_text("a\nstranger\n")
+
+
+def list_nothing(root: Path) -> None:
+    (root / "train.txt").write_text("\n")
+
+
+def repeat_a_name(root: Path) -> None:
+    Image.new("RGB", (30, 20)).save(root / "images" / "a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("breaks", "file"),
+    [
+        (lose_label, "segmentation/b.png"),
+        (lose_row, "labels.csv"),
+        (lose_classes, "classes.txt"),
+        (lose_pictures, "images"),
+        (list_a_stranger, "train.txt"),
+        (list_nothing, "train.txt"),
+        (repeat_a_name, "images/a.jpg"),
+    ],
+)
+def test_what_is_missing_is_said_on_opening(tmp_path: Path, breaks: Callable[[Path], None], file: str) -> None:
+    root = write_folder(tmp_path)
+    breaks(root)
+
+    with pytest.raises(InputError) as caught:
+        open_dataset("folder", "train", path=str(root))
+
+    assert str(root / file) in str(caught.value)
+
+
+def test_a_folder_without_labels_or_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        open_dataset("folder", "train", path=str(tmp_path / "none"))
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "images" / "a.png")
+    with pytest.raises(InputError, match="no labels"):
+        open_dataset("folder", "train", path=str(tmp_path))
