@@ -24,7 +24,13 @@ WEIGHTS = {
 
 
 class HandMade:
-    """What `write` wrote, and what it must return."""
+    """What `write` wrote, and what it must return.
+
+    Attributes:
+        tolerance: of an output's range: float32 sums of a few products.
+    """
+
+    tolerance = 1e-5
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path

@@ -1,0 +1,37 @@
+"""The models that every backend is held to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from nddr_deploy.engines import BACKENDS
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A narrow network as a checkpoint."""
+    import engine_subjects
+
+    return engine_subjects.write_checkpoint(tmp_path_factory.mktemp("trained") / "ckpt.pt")
+
+
+@pytest.fixture(scope="session")
+def exported(trained: Any) -> Any:
+    """The same network as ONNX, batch and size open."""
+    import engine_subjects
+
+    return engine_subjects.export(trained, trained.path.with_name("open.onnx"), dynamic=("batch", "size"))
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def model(backend: str, trained: Any, handmade: Callable[..., Any]) -> Callable[..., Any]:
+    """`model(dynamic=..., batch=...)`: what this backend opens. A checkpoint leaves batch and size open, always."""
+    return (lambda **options: trained) if backend == "torch" else handmade
