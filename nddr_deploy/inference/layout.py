@@ -15,6 +15,7 @@ from nddr_deploy.inference.base import Result
 from nddr_deploy.preprocess import Image
 from nddr_deploy.tasks.base import Array, Task
 from nddr_deploy.tasks.drawing import draw_badge, draw_legend
+from nddr_deploy.tasks.palette import Colour
 
 Size = tuple[int, int]
 
@@ -23,6 +24,7 @@ BORDER = (230, 230, 230)
 INSET_SIDE = 0.28  # of the frame's sides
 INSETS_WIDTH = 0.66  # of the frame's width, all together: the rest is for the legend
 SMALLEST_INSET = 8  # pixels; below, nothing could be seen
+LEGEND_ROW, LEGEND_COLUMN = 10, 200  # pixels that a legend's row and column take at least
 GOOD_SHAPE = 16 / 9  # of a large video: what screens are
 
 
@@ -98,7 +100,7 @@ def overlay(layout: Layout, result: Result) -> Image:
         column[:] = draw_badge(column, [task.name], "bottom-left")
     if main is not None:
         beside = picture[:, :left]
-        beside[:] = draw_legend(beside, main.legend(), "bottom-left")
+        beside[:] = draw_legend(beside, legend_rows(main, result.decoded[main.name], beside.shape), "bottom-left")
     return picture
 
 
@@ -166,8 +168,22 @@ def _panels(layout: Layout, result: Result, rows: int, columns: int, size_hw: Si
             panel[:] = _panel(task, result.decoded[task.name], frame, panel_hw)
             panel[:] = draw_badge(panel, [task.name])
             below = cell[y:]  # the legend lies in the dark bar under the panel where there is one
-            below[:] = draw_legend(below, task.legend(), "bottom-left")
+            rows_shown = legend_rows(task, result.decoded[task.name], panel_hw)
+            below[:] = draw_legend(below, rows_shown, "bottom-left")
     return picture
+
+
+def legend_rows(task: Task, decoded: Array, room_hw: Sequence[int]) -> list[tuple[str, Colour]]:
+    """The legend's rows where half of the height holds all; else those of the most frequent classes in the picture."""
+    rows = task.legend()
+    columns = 1 + min(room_hw[1] // LEGEND_COLUMN, 3)
+    room = max(room_hw[0] // (2 * LEGEND_ROW), 2) * columns
+    if len(rows) <= room or task.kind != "segmentation":
+        return rows
+    step = max(min(decoded.shape[:2]) // 120, 1)  # enough pixels to count
+    shares = np.bincount(decoded[::step, ::step].ravel(), minlength=len(rows))[: len(rows)]
+    frequent = np.argsort(-shares, kind="stable")[:room]
+    return [rows[index] for index in sorted(frequent.tolist()) if shares[index]]
 
 
 def _panel(task: Task, decoded: Array, frame: Image, size_hw: Size) -> Image:

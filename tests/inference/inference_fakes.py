@@ -87,11 +87,13 @@ class FakeSink:
     def __init__(self, *, delay_s: float = 0.0, fail_at: int | None = None, block: Event | None = None) -> None:
         self.results: list[Result] = []
         self.closed = self.aborted = 0
+        self.began = Event()
         self._delay_s, self._fail_at, self._block = delay_s, fail_at, block
 
     def write(self, result: Result) -> None:
         if len(self.results) == self._fail_at:
             raise RuntimeError("the sink broke")
+        self.began.set()
         if self._block is not None:
             self._block.wait(60)
         time.sleep(self._delay_s)

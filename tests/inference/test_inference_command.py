@@ -380,6 +380,7 @@ def test_every_odd_file_gives_a_right_result_or_one_sentence(tmp_path: Path, cap
     assert turned is not None
     assert turned.shape == read_picture(DATA / "odd/exif_orientation_6.jpg").shape
     with av.open(str(DATA / "odd/vfr.mp4")) as before, av.open(str(tmp_path / "out/vfr.mp4")) as after:
+        assert after.streams.video[0].average_rate == before.streams.video[0].average_rate
         times = [frame.time for frame in after.decode(video=0)]
         assert times == [frame.time for frame in before.decode(video=0)]
     with av.open(str(tmp_path / "out/rotated90_metadata.mp4")) as after:

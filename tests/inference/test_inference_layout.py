@@ -9,7 +9,7 @@ import pytest
 
 from nddr_deploy.errors import ConfigError
 from nddr_deploy.inference.base import Frame, Result
-from nddr_deploy.inference.layout import LAYOUTS, Layout, clock_text, division, tiling
+from nddr_deploy.inference.layout import LAYOUTS, Layout, clock_text, division, legend_rows, tiling
 from nddr_deploy.tasks import Age, Depth, Normals, Segmentation
 
 CLASSES = tuple(f"class {number}" for number in range(40))
@@ -57,6 +57,14 @@ def test_the_overlay_leaves_most_of_the_frame_free_of_texts_and_insets(size_hw: 
     assert 0.5 < free < 0.95, "40 classes in the legend, two insets, name, age and time"
 
 
+def test_a_legend_with_too_many_classes_for_a_panel_shows_those_in_the_picture() -> None:
+    labels = np.full((240, 320), 7, np.uint8)
+    labels[:, :20] = 30
+
+    assert len(legend_rows(TASKS[0], labels, (1080, 1920))) == 40
+    assert [text for text, _ in legend_rows(TASKS[0], labels, (120, 160))] == ["class 7", "class 30"]
+
+
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
 def test_alpha_goes_from_the_frame_alone_to_the_colours_alone(alpha: float) -> None:
     result = make_result((240, 320))
@@ -76,7 +84,7 @@ def test_every_head_has_its_panel(name: str) -> None:
     rows, columns = division(4, (240, 320)) if name == "grid" else tiling(4, (240, 320))
     height, width = picture.shape[0] // rows, picture.shape[1] // columns
     middles = [
-        picture[row * height + height // 2, column * width + 2 * width // 5].tolist()
+        picture[row * height + 2 * height // 5, column * width + 2 * width // 5].tolist()
         for row in range(rows)
         for column in range(columns)
     ]

@@ -86,6 +86,12 @@ def test_a_failing_engine_ends_the_run_even_while_the_sink_hangs() -> None:
     engine, hold = FakeEngine(), threading.Event()
     engine.fail_at = 2
     sink = FakeSink(block=hold)
+
+    def once_the_sink_hangs(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        assert len(engine.batches) < 2 or sink.began.wait(SOON_S)
+        return outputs
+
+    engine.output = once_the_sink_hangs
     start = time.monotonic()
 
     with pytest.raises(RuntimeError, match="the engine broke"):
