@@ -82,7 +82,9 @@ def compare_decoding(
         MissingPackageError: ONNX Runtime is not installed.
     """
     if rounds < 1 or not seconds > 0 or min(*source_hw, *size_hw) < 1:
-        raise ConfigError(f"rounds, seconds and sizes must be above zero; got {rounds}, {seconds}, {source_hw}, {size_hw}.")
+        raise ConfigError(
+            f"rounds, seconds and sizes must be above zero; got {rounds}, {seconds}, {source_hw}, {size_hw}."
+        )
     task = Segmentation(classes=tuple(f"class {number}" for number in range(classes)))
     open_session = optional.load("nddr_deploy.engines.ort:open_session", extra="cpu")
     found = []
