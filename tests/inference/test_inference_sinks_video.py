@@ -81,7 +81,8 @@ def test_irregular_times_stay_exact(tmp_path: Path) -> None:
     after, times, pictures = read(tmp_path / "out.mp4")
     assert times == [Fraction(stamp, 15360) for stamp in stamps]
     assert (after.average_rate, after.duration) == (before.average_rate, before.duration)
-    assert [number_of(picture) for picture in pictures] == list(range(7))
+    steps = np.diff([picture.mean() for picture in pictures])
+    assert np.abs(steps - 5).max() < 2.5, "each frame is 5 brighter than the one before; coding moves it by about 1"
 
 
 def test_an_odd_side_is_padded_by_one_pixel_and_said_so(tmp_path: Path) -> None:
