@@ -39,7 +39,8 @@ def progress_bar(*, quiet: bool, limit: int | None) -> Iterator[Callable[[Source
 
         def watch(info: SourceInfo, frames: int) -> None:
             if info.name not in shown:
-                shown[info.name] = bar.add_task(info.name.rsplit("/", 1)[-1], total=expected_frames(info, limit), rate="")
+                name = info.name.rsplit("/", 1)[-1]
+                shown[info.name] = bar.add_task(name, total=expected_frames(info, limit), rate="")
             number = shown[info.name]
             elapsed = bar.tasks[number].elapsed or 0.0
             rate = f"{frames / elapsed:.1f} fps" if elapsed > 0 and frames else ""
