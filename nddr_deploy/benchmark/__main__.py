@@ -11,6 +11,7 @@ from nddr_deploy.command import Parser, parse_list, run_command
 if TYPE_CHECKING:
     from nddr_deploy.benchmark.report import BenchmarkReport
 
+PICTURES = (".png", ".svg", ".pdf")
 EXAMPLES = """cases are RUNTIME or RUNTIME:PRECISION, with the runtimes torch, torch.compile, onnxruntime and openvino:
   nddr-bench --engine model.onnx
   nddr-bench --engine model.onnx --checkpoint ckpt.pt --against torch,onnxruntime,openvino,openvino:bf16
@@ -48,7 +49,7 @@ def parser() -> Parser:
     )
     parser.add_argument("--threads", type=int, metavar="N", help='what "all cores" means (default: every core)')
     parser.add_argument("--json", metavar="FILE", help="also write everything to FILE")
-    parser.add_argument("--plot", metavar="FILE", help="also draw the speed-ups as FILE (PNG)")
+    parser.add_argument("--plot", metavar="FILE", help="also draw the speed-ups as FILE (.png, .svg or .pdf)")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     parser.add_argument(
         "--decode",
@@ -60,15 +61,28 @@ def parser() -> Parser:
 
 def _main(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
+    _check(arguments)
     return _decode(arguments) if arguments.decode else _compare(arguments)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse before minutes of measuring what could not be used after them."""
+    from pathlib import Path
+
+    from nddr_deploy.errors import ConfigError
+
+    if bool(arguments.engine) == arguments.decode:
+        raise ConfigError("nddr-bench measures either a model (--engine model.onnx) or decoding (--decode).")
+    if arguments.plot and (arguments.decode or Path(arguments.plot).suffix.lower() not in PICTURES):
+        raise ConfigError(f"--plot draws a model's figures as {' or '.join(PICTURES)}; got {arguments.plot}.")
+    for path in (arguments.json, arguments.plot):
+        if path and not Path(path).parent.is_dir():
+            raise ConfigError(f"The folder of {path} does not exist. Create it, or choose another output.")
 
 
 def _compare(arguments: argparse.Namespace) -> int:
     from nddr_deploy.benchmark.run import run_benchmark
-    from nddr_deploy.errors import ConfigError
 
-    if not arguments.engine:
-        raise ConfigError("nddr-bench needs --engine model.onnx, or --decode.")
     report = run_benchmark(
         arguments.engine,
         against=arguments.against,

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from nddr_deploy import optional
 from nddr_deploy.benchmark.memory import peak_bytes, resident_bytes
 from nddr_deploy.benchmark.timing import time_passes
+from nddr_deploy.engines import BACKENDS, open_engine
 from nddr_deploy.engines.base import Engine
 from nddr_deploy.errors import ConfigError, NddrError
 from nddr_deploy.manifest import Manifest
@@ -36,14 +38,12 @@ class Orders:
     ) -> dict[str, Any]:
         """Load the case and run it twice: kernels are chosen, and code is compiled, in the first pass."""
         wanted = Manifest.from_json(manifest, source="the exported model")
+        engine: Engine
         if backend == "torch":
-            from nddr_deploy.engines.eager import TorchEngine
-
-            file, size_hw = Path(path), wanted.size_hw
-            engine: Engine = TorchEngine(file, threads=threads, precision=precision, size_hw=size_hw, compiled=compiled)
+            torch_engine = optional.load(BACKENDS["torch"], extra="train")
+            options: dict[str, Any] = {"size_hw": wanted.size_hw, "compiled": compiled}
+            engine = torch_engine(Path(path), threads=threads, precision=precision, **options)
         else:
-            from nddr_deploy.engines import open_engine
-
             engine = open_engine(path, backend, threads=threads, precision=precision)
         _check_same_work(engine.manifest, wanted)
         self._engine = engine
