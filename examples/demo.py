@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shlex
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +22,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from nddr_deploy import export_checkpoint, infer, open_dataset, open_engine, run_benchmark, score, train
+from nddr_deploy import export_checkpoint, infer, open_dataset, open_engine, run_benchmark, score
 from nddr_deploy.command import run_command
 from nddr_deploy.data.base import Dataset
 from nddr_deploy.data.rooms import render_walkthrough
@@ -40,10 +43,13 @@ def demo(config: Path, output: Path, overrides: Sequence[str], unseen: int, seco
     checkpoint, model = output / "ckpt.pt", output / "model.onnx"
     video, overlay = output / "walkthrough.mp4", output / "overlay.mp4"
 
-    with step("Train a network on synthetic rooms", f"nddr-train {config} --output {output / 'training'}"):
-        settings = read_config(config, [*overrides, f"output={output / 'training'}"])
-        trained = train(settings, overwrite=True, console=console)
-        shutil.copyfile(trained.checkpoint, checkpoint)
+    command = ["nddr-train", str(config), *overrides, "--output", str(output / "training"), "--overwrite"]
+    with step("Train a network on synthetic rooms", shlex.join(command)):
+        settings = read_config(config, overrides)
+        trained = subprocess.run([sys.executable, "-m", "nddr_deploy.training", *command[1:]])
+        if trained.returncode:
+            raise SystemExit(trained.returncode)
+        shutil.copyfile(output / "training" / "ckpt.pt", checkpoint)
 
     with step("Export it, and compare with PyTorch", f"nddr-export {checkpoint} --output {model}"):
         exported = export_checkpoint(checkpoint, model, report=output / "parity.json")
@@ -183,7 +189,12 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, default=Path(__file__).with_name("demo.yaml"), help="what to train")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=Path(os.path.relpath(Path(__file__).with_name("demo.yaml"))),
+        help="what to train",
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder for the results (%(default)s)")
     parser.add_argument("--unseen", type=int, default=200, help="how many unseen rooms to score on (%(default)s)")
     parser.add_argument("--seconds", type=int, default=12, help="length of the video (%(default)s s)")
