@@ -75,7 +75,7 @@ def run_benchmark(
     file = OnnxFile.read(path)
     flops = count_flops(read_model(path), file.manifest.size_hw, batch=file.manifest.batch)
     not_run: dict[str, str] = {}
-    cases = _cases(against, path, Path(checkpoint) if checkpoint else None, file.precision, not_run)
+    cases = choose_cases(against, path, Path(checkpoint) if checkpoint else None, file.precision, not_run)
     cores = threads or default_threads()
     steps = (len(cases) + 1) * rounds + len(cases) * rounds * (2 if input else 1)
     with Progress(steps if progress and sys.stderr.isatty() else None) as shown:
@@ -113,9 +113,10 @@ def run_benchmark(
     )
 
 
-def _cases(
+def choose_cases(
     against: Sequence[str] | None, path: Path, checkpoint: Path | None, precision: str, not_run: dict[str, str]
 ) -> list[Case]:
+    """Those that were asked for, or the usual ones; what has to be left out of these is added to `not_run`."""
     if against is not None:
         return parse_cases(against, model=path, checkpoint=checkpoint, precision=precision)
     names = [name for name in DEFAULT if checkpoint or not name.startswith("torch")]
