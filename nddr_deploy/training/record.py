@@ -64,7 +64,7 @@ class Record:
         if self.silent:
             return self
         path = self.folder / "metrics.csv"
-        kept = read_rows(path, until=self.first) if self.first else []
+        kept = read_rows(path, until=self.first)
         with finished_file(path) as new, open(new, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, extrasaction="ignore")
             writer.writeheader()

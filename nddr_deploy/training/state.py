@@ -59,19 +59,23 @@ class Training:
         states = gather_object([_random_state()]) if resumable else []
         if not self.accelerator.is_main_process:
             return
+        self.check_weights()
         weights = self.network.state_dict()
-        for name, weight in weights.items():
-            if not torch.isfinite(weight).all():
-                raise TrainingError(
-                    f"The weight {name} became infinite or NaN by step {self.step}. Lower optimiser.lr, or set "
-                    "optimiser.clip_norm. Nothing was saved from this step; last.pt holds the last good one."
-                )
         training = {"step": self.step, "best": self.best, "best_step": self.best_step, "scores": self.scores}
         if resumable:
             training |= {"optimiser": self.optimiser.state_dict(), "random": states}
             if self.accelerator.scaler is not None:
                 training["scaler"] = self.accelerator.scaler.state_dict()
         save_checkpoint(path, Checkpoint(**self.about, weights=weights, training=training))
+
+    def check_weights(self) -> None:
+        """Raise TrainingError unless every weight is a finite number."""
+        for name, weight in self.network.state_dict().items():
+            if not torch.isfinite(weight).all():
+                raise TrainingError(
+                    f"The weight {name} became infinite or NaN by step {self.step}. Lower optimiser.lr, or set "
+                    "optimiser.clip_norm. Nothing was saved from this step; last.pt holds the last good one."
+                )
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on where `save` was.

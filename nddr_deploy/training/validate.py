@@ -65,6 +65,7 @@ def validate(training: Training, dataset: Dataset, record: Record, *, limit: int
     """
     better = False
     if training.accelerator.is_main_process:
+        training.check_weights()
         tasks = training.about["tasks"]
         with NetworkInTraining(training) as engine:
             training.scores = score(engine, dataset, limit=limit)

@@ -78,13 +78,13 @@ def test_a_training_leaves_a_model_its_record_and_its_settings(tmp_path: Path) -
 
 
 def test_metrics_csv_has_the_losses_and_every_validation(tmp_path: Path) -> None:
-    report = train(tmp_path)
+    report = train(tmp_path, loss={"at": "raw", "weights": {"depth": 2.0}})
 
     found = rows(tmp_path)
     assert [row["step"] for row in found if row["loss"]] == ["2", "4", "6"]
     assert [row["step"] for row in found if row["val/depth/AbsRel"]] == ["3", "6"]
     assert float(found[0]["loss"]) == pytest.approx(
-        float(found[0]["loss/segmentation"]) + float(found[0]["loss/depth"]), abs=1e-4
+        float(found[0]["loss/segmentation"]) + 2 * float(found[0]["loss/depth"]), abs=1e-4
     )
     assert float(found[-1]["val/depth/AbsRel"]) == pytest.approx(report.scores["depth"]["AbsRel"], rel=1e-5)
 
@@ -176,6 +176,43 @@ def test_a_stopped_and_resumed_training_ends_with_the_same_bytes(
     assert steps == ["3", "5"]
 
 
+def test_resuming_remembers_the_best_validation_and_drops_rows_of_steps_that_were_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merits = iter([1.0, 0.0, 0.5])
+    monkeypatch.setattr("nddr_deploy.training.validate.merit", lambda scores, tasks: next(merits))
+    changes = {"steps": 6, "eval_every": 2, "checkpoint_every": 2}
+    train(tmp_path, **changes)
+    (tmp_path / "ckpt.pt").unlink()
+    state = load_checkpoint(tmp_path / "last.pt")
+    assert state.training["best_step"] == 2
+
+    # as if it had been killed while it wrote a row beyond what last.pt holds
+    with open(tmp_path / "metrics.csv", "a") as file:
+        file.write("7,1.0,0.1,1,1,1,0,,,,,\n8,1.")
+    report = train(tmp_path, resume=True, **changes)
+
+    assert report.best_step == 2
+    assert [row["step"] for row in rows(tmp_path)] == ["2", "2", "4", "4", "6", "6"]
+
+
+def test_a_later_validation_that_is_worse_does_not_become_the_best_after_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merits = iter([1.0, 0.5])
+    monkeypatch.setattr("nddr_deploy.training.validate.merit", lambda scores, tasks: next(merits))
+    stops = iter([False, False, False, True])
+    monkeypatch.setattr("nddr_deploy.training.loop._agreed", lambda stop, training: next(stops))
+    changes = {"steps": 6, "eval_every": 3}
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, **changes)
+    monkeypatch.undo()
+    monkeypatch.setattr(run, "open_dataset", open_tiny)
+    monkeypatch.setattr("nddr_deploy.training.validate.merit", lambda scores, tasks: next(merits))
+
+    assert train(tmp_path, resume=True, **changes).best_step == 3
+
+
 def test_kill_9_leaves_nothing_that_looks_finished_and_resuming_ends_with_the_same_bytes(tmp_path: Path) -> None:
     changes = {"steps": 30, "eval_every": 20, "checkpoint_every": 3}
     process = start_process(tmp_path, **changes)
@@ -221,11 +258,15 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence_and_keeps_the_last_good
     assert kept.training["step"] < 6
 
 
-def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"infinite|NaN|nan|inf"):
-        train(tmp_path, optimiser={"lr": 1e25, "fusion_lr_factor": 1e5}, checkpoint_every=1, eval_every=100)
+@pytest.mark.parametrize("steps", [1, 5])
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path, steps: int) -> None:
+    changes = {"steps": steps, "checkpoint_every": 1, "eval_every": 5, "optimiser": {"lr": 1e20}}
 
-    load_checkpoint(tmp_path / "last.pt")
+    # the first loss is finite, and so large that the first step overflows
+    with pytest.raises(TrainingError, match=r"The weight .* became infinite or NaN by step 1"):
+        train(tmp_path, loss={"at": "raw", "weights": {"depth": 1e30}}, **changes)
+
+    assert load_checkpoint(tmp_path / "last.pt").training["step"] == 0
     assert not (tmp_path / "ckpt.pt").exists()
 
 
