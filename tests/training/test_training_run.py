@@ -187,9 +187,9 @@ def test_resuming_remembers_the_best_validation_and_drops_rows_of_steps_that_wer
     state = load_checkpoint(tmp_path / "last.pt")
     assert state.training["best_step"] == 2
 
-    # as if it had been killed while it wrote a row beyond what last.pt holds
+    # as if it had been killed beyond what last.pt holds, while it wrote the row of step 10
     with open(tmp_path / "metrics.csv", "a") as file:
-        file.write("7,1.0,0.1,1,1,1,0,,,,,\n8,1.")
+        file.write("8,1.0,0.1,1,1,1,0,,,,,\n1")
     report = train(tmp_path, resume=True, **changes)
 
     assert report.best_step == 2
