@@ -78,10 +78,10 @@ def demo(config: Path, output: Path, overrides: Sequence[str], unseen: int, seco
             },
         )
 
-    command = f"nddr-infer --engine {model} --input {video} --output {overlay} --layout grid"
+    command = f"nddr-infer --engine {model} --input {video} --output {overlay} --layout tiles"
     with step("Run it on a walk through another unseen room", command):
         render_walkthrough(video, seed=7, frames=seconds * 20, rate=20, size_hw=(360, 480))
-        report = infer(model, video, overlay, layout="grid")
+        report = infer(model, video, overlay, layout="tiles")
         console.print(report.text(), highlight=False, soft_wrap=True)
 
     with step("Measure it", f"nddr-bench --engine {model} --checkpoint {checkpoint} --input {video}"):
