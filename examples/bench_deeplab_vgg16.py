@@ -36,7 +36,10 @@ def write_model(output: Path, size_hw: tuple[int, int], width: float) -> tuple[P
     checkpoint, model = output / "ckpt.pt", output / "model.onnx"
     torch.manual_seed(0)
     config = NetworkConfig(
-        backbone="vgg16_deeplab", backbone_options={"width": width}, fusion="nddr", head_options={"width": width}
+        backbone="vgg16_deeplab",
+        backbone_options={"width": width, "pool_padding": "same"},
+        fusion="nddr",
+        head_options={"width": width},
     )
     tasks = (Segmentation(classes=tuple(f"class {index}" for index in range(40))), Normals())
     weights = build_network(config, tasks).state_dict()

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from nddr_deploy.errors import UnsupportedError
@@ -32,6 +33,8 @@ def lower(network: fx.GraphModule, dynamic: Collection[str]) -> fx.GraphModule:
             _lower_resize(lowered, node, called, dynamic)
         elif isinstance(called, nn.AdaptiveAvgPool2d) and shape(node)[2:] != (1, 1):
             _lower_average(lowered, node, dynamic)
+        elif node.target is F.max_pool2d:
+            _lower_padded_pool(lowered, node)
     clean(lowered)
     return lowered
 
@@ -63,6 +66,24 @@ def _lower_average(network: fx.GraphModule, node: fx.Node, dynamic: Collection[s
         )
     if any(size % cells for size, cells in zip(source, target, strict=True)):
         _call(network, node, CellAverages(source, target), node.args)
+
+
+def _lower_padded_pool(network: fx.GraphModule, node: fx.Node) -> None:
+    """A 3x3 max-pool of stride 2 over a map that was padded with zeros (TensorFlow's SAME) -> one MaxPool.
+
+    After a ReLU no padding can be the only maximum, so it need not be there. An even side is padded by (0, 1), which is
+    rounding up; an odd one by (1, 1). Only where these are numbers: the image size is fixed.
+    """
+    padded = node.args[0]
+    settings = {"stride": 2, "padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": False}
+    plain = node.args[1:] == (3,) and dict(node.kwargs) == settings
+    if not (plain and isinstance(padded, fx.Node) and padded.target is F.pad):
+        return
+    x, amounts = _node(padded.args[0]), padded.args[1]
+    if isinstance(layer(network, x), nn.ReLU) and amounts in [(left, 1, top, 1) for left in (0, 1) for top in (0, 1)]:
+        left, _, top, _ = cast("tuple[int, int, int, int]", amounts)
+        node.args = (x, 3)
+        node.kwargs = {**settings, "padding": (top, left), "ceil_mode": True}
 
 
 class ResizeNode(nn.Module):

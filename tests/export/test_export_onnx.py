@@ -24,6 +24,7 @@ from nddr_deploy.files import sha256
 from nddr_deploy.graph.metadata import read_manifest
 from nddr_deploy.manifest import Manifest
 from nddr_deploy.network import ImageModel
+from nddr_deploy.network.config import NetworkConfig
 from nddr_deploy.preprocess import Preprocess
 from nddr_deploy.tasks import Classification, Depth
 from nddr_deploy.tasks.base import Array
@@ -227,6 +228,22 @@ def test_only_what_was_asked_for_stays_open(
 
     graph = onnx.load(report.path).graph
     assert {value.name: dimensions(value) for value in (*graph.input, *graph.output)} == expected
+
+
+@pytest.mark.parametrize("size_hw", [(65, 97), (64, 96), (64, 97), (65, 96)])
+def test_tensorflows_pooling_is_one_node_where_the_size_is_fixed(tmp_path: Path, size_hw: tuple[int, int]) -> None:
+    settings = NetworkConfig(
+        backbone="vgg16_deeplab",
+        backbone_options={"width": 0.05, "pool_padding": "same"},
+        head_options={"width": 0.02},
+    )
+
+    report = export_checkpoint(save(tmp_path / "ckpt.pt", settings), size_hw=size_hw)
+
+    operations = [node.op_type for node in onnx.load(report.path).graph.node]
+    assert report.parity.passed  # against F.pad and max_pool2d in PyTorch
+    assert operations.count("MaxPool") == 2 * 5
+    assert "Pad" not in operations
 
 
 @pytest.mark.parametrize(("head", "pool_padding"), [("aspp", "same"), ("deeplab_v2", "after")])
