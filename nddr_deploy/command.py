@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from nddr_deploy.errors import NddrError
 
@@ -57,3 +59,14 @@ def parse_size(text: str) -> tuple[int, int]:
 def parse_list(text: str) -> tuple[str, ...]:
     """`"a,b"` -> ("a", "b")."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def parse_option(text: str) -> tuple[str, Any]:
+    """`"count=3"` -> ("count", 3); `"path=a/b"` -> ("path", "a/b")."""
+    key, equals, value = text.partition("=")
+    if not (key.isidentifier() and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is no option. Write KEY=VALUE, as in count=100.")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value

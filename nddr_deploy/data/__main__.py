@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Sequence
-from typing import Any
 
-from nddr_deploy.command import Parser, parse_size, run_command
+from nddr_deploy.command import Parser, parse_option, parse_size, run_command
 
 EXAMPLES = """examples:
   python -m nddr_deploy.data preview rooms rooms.png
@@ -31,7 +28,7 @@ def parser() -> Parser:
         "--option",
         action="append",
         default=[],
-        type=option,
+        type=parse_option,
         metavar="KEY=VALUE",
         help="an option of the data set, as a JSON value or plain text; may be given again",
     )
@@ -49,17 +46,6 @@ def parser() -> Parser:
     )
     walk.add_argument("--seed", type=int, default=0, metavar="N", help="another number, another room (default: 0)")
     return parser
-
-
-def option(text: str) -> tuple[str, Any]:
-    """`"count=3"` -> ("count", 3); `"path=a/b"` -> ("path", "a/b")."""
-    key, equals, value = text.partition("=")
-    if not (key.isidentifier() and equals):
-        raise argparse.ArgumentTypeError(f"{text!r} is no option. Write KEY=VALUE, as in count=100.")
-    try:
-        return key, json.loads(value)
-    except json.JSONDecodeError:
-        return key, value
 
 
 def _main(argv: Sequence[str]) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from nddr_deploy.command import Parser, run_command
+from nddr_deploy.command import Parser, parse_option, run_command
 
 if TYPE_CHECKING:
     from nddr_deploy.evaluate.score import Scores
@@ -33,7 +32,7 @@ def parser() -> Parser:
         "--option",
         action="append",
         default=[],
-        type=option,
+        type=parse_option,
         metavar="KEY=VALUE",
         help="an option of the data set, as a JSON value or plain text; may be given again",
     )
@@ -48,17 +47,6 @@ def parser() -> Parser:
     parser.add_argument("--precision", help="fp32, bf16, fp16 or int8 (default: the file's own)")
     parser.add_argument("--json", metavar="FILE", help="also write the metrics to FILE")
     return parser
-
-
-def option(text: str) -> tuple[str, Any]:
-    """`"count=3"` -> ("count", 3); `"path=a/b"` -> ("path", "a/b")."""
-    key, equals, value = text.partition("=")
-    if not (key.isidentifier() and equals):
-        raise argparse.ArgumentTypeError(f"{text!r} is no option. Write KEY=VALUE, as in count=100.")
-    try:
-        return key, json.loads(value)
-    except json.JSONDecodeError:
-        return key, value
 
 
 def _main(argv: Sequence[str]) -> int:
