@@ -108,15 +108,26 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         ModelFileError: no such file; truncated, of another kind or version; a value is not finite; or it asks for code
             when it is loaded.
     """
-    values = _read_safetensors(path) if Path(path).suffix == ".safetensors" else read_torch_file(path)
+    is_safetensors = Path(path).suffix == ".safetensors"
+    return checkpoint_from_values(_read_safetensors(path) if is_safetensors else read_torch_file(path), path)
+
+
+def is_checkpoint(values: Any) -> bool:
+    """Whether what was read from a file is a checkpoint of ours, of this version or another."""
     found = values.get("format") if isinstance(values, dict) else None
-    if not isinstance(found, str) or not found.startswith("nddr-deploy-checkpoint/"):
+    return isinstance(found, str) and found.startswith("nddr-deploy-checkpoint/")
+
+
+def checkpoint_from_values(values: Any, path: str | os.PathLike[str]) -> Checkpoint:
+    """The checkpoint in what was read from a file; raises as `load_checkpoint`."""
+    if not is_checkpoint(values):
         raise ModelFileError(
-            f"{path} is no checkpoint of nddr-deploy. Expected a file that nddr-train or save_checkpoint wrote."
+            f"{path} is no checkpoint of nddr-deploy. Expected a file that nddr-train, nddr-import or save_checkpoint "
+            "wrote; nddr-import makes one from other code's checkpoints."
         )
-    if found != FORMAT:
+    if values["format"] != FORMAT:
         raise ModelFileError(
-            f"{path} has the format {found!r}; this version reads {FORMAT!r}. Use the version that wrote it."
+            f"{path} has the format {values['format']!r}; this version reads {FORMAT!r}. Use the version that wrote it."
         )
     try:
         height, width = values["size_hw"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from nddr_deploy.checkpoint import load_checkpoint
+from nddr_deploy.checkpoint import Checkpoint, load_checkpoint
 from nddr_deploy.engines.base import Engine
 from nddr_deploy.engines.machine import default_threads
 from nddr_deploy.errors import UnsupportedError
@@ -27,7 +27,7 @@ class TorchEngine(Engine):
     """Runs a checkpoint in PyTorch on the CPU. It takes any batch and any size.
 
     Args:
-        path: a checkpoint of `nddr-train` or `save_checkpoint`.
+        source: a checkpoint file of `nddr-train`, `nddr-import` or `save_checkpoint`, or what was loaded from one.
         threads: of one pass; None is `machine.default_threads()`. PyTorch has one setting per process: it is put in
             place around each pass and put back afterwards.
         precision: "fp32", or "bf16": autocast, outputs in float32.
@@ -44,7 +44,7 @@ class TorchEngine(Engine):
 
     def __init__(
         self,
-        path: Path,
+        source: Path | Checkpoint,
         *,
         threads: int | None = None,
         precision: str | None = None,
@@ -52,10 +52,10 @@ class TorchEngine(Engine):
         compiled: bool = False,
     ) -> None:
         if precision not in (None, "fp32", "bf16"):
-            raise UnsupportedError(f"{path}: PyTorch on a CPU runs checkpoints in fp32 or bf16; asked for {precision}.")
+            raise UnsupportedError(f"PyTorch on a CPU runs checkpoints in fp32 or bf16; asked for {precision}.")
         if compiled:
             check_compiler()
-        checkpoint = load_checkpoint(path)
+        checkpoint = source if isinstance(source, Checkpoint) else load_checkpoint(source)
         self.manifest = Manifest(
             tasks=checkpoint.tasks,
             preprocess=checkpoint.preprocess,
