@@ -14,6 +14,7 @@ examples:
   nddr-train examples/demo.yaml --output runs/mine
   nddr-train examples/demo.yaml optimiser.lr=0.05 network.backbone_options.width=0.5 steps=4000
   nddr-train examples/demo.yaml --output runs/mine --resume
+  nddr-train data.yaml --init imported.pt                       (data.yaml: tasks, data, steps; no network)
   torchrun --nproc-per-node 4 -m nddr_deploy.training examples/demo.yaml      (or accelerate launch)
 
 In the output folder: ckpt.pt (the finished model), last.pt (to resume from), best.pt (the best validation),
@@ -28,6 +29,12 @@ def parser() -> Parser:
         "settings", nargs="*", metavar="KEY=VALUE", help="a setting to change, as in optimiser.lr=0.01 (YAML values)"
     )
     parser.add_argument("--output", metavar="DIR", help="folder of the run (default: `output` in CONFIG.yaml)")
+    parser.add_argument(
+        "--init",
+        metavar="CKPT",
+        help="start from the weights of this checkpoint (start.checkpoint), and take its network and its "
+        "pre-processing where CONFIG.yaml has none",
+    )
     parser.add_argument("--resume", action="store_true", help="continue from last.pt in the output folder")
     parser.add_argument("--overwrite", action="store_true", help="replace the training that the output folder holds")
     parser.add_argument("--print_config", action="store_true", help="print every setting as YAML, and stop")
@@ -43,7 +50,7 @@ def _main(argv: Sequence[str]) -> int:
     from nddr_deploy.training.config_file import config_to_yaml, read_config
 
     overrides = [*arguments.settings, *([f"output={arguments.output}"] if arguments.output else [])]
-    config = read_config(arguments.config, overrides)
+    config = read_config(arguments.config, overrides, init=arguments.init)
     if arguments.print_config:
         print(config_to_yaml(config), end="")
         return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -16,11 +17,15 @@ from nddr_deploy.errors import ConfigError, unknown_choice
 from nddr_deploy.training.config import TrainConfig
 
 
-def read_config(path: str | Path, overrides: Iterable[str] = ()) -> TrainConfig:
+def read_config(path: str | Path, overrides: Iterable[str] = (), *, init: str | None = None) -> TrainConfig:
     """The configuration in a YAML file, changed by words such as `optimiser.lr=0.01` and `tasks=[depth,normals]`.
+
+    Args:
+        init: a checkpoint to start from. Where the settings name no network or no pre-processing, they are its own.
 
     Raises:
         ConfigError: no such file, no YAML, an unknown setting, or a value of another type.
+        ModelFileError: `init` cannot be used.
     """
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -36,7 +41,18 @@ def read_config(path: str | Path, overrides: Iterable[str] = ()) -> TrainConfig:
         raise ConfigError(f"{path}: expected settings, as in `steps: 1000`; found a {type(values).__name__}.")
     for word in overrides:
         values = _with_override(values, word)
+    if init is not None:
+        values = _with_override(values, f"start.checkpoint={json.dumps(init)}")
+        values = {**settings_of_checkpoint(init), **values}
     return config_from_dict(values)
+
+
+def settings_of_checkpoint(path: str) -> dict[str, Any]:
+    """The settings that a network must keep when its training goes on: its own, and its pre-processing."""
+    from nddr_deploy.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(path)
+    return {"network": _plain(checkpoint.network.to_dict()), "preprocess": _plain(checkpoint.preprocess.to_dict())}
 
 
 def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
