@@ -133,6 +133,27 @@ def unit_vectors(planes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return result
 
 
+def colour_normals(planes: npt.NDArray[np.float32], signs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The normals n whose colours (n + 1) / 2 have these directions: (3, H, W) of any length -> (H, W, 3) of length 1.
+
+    Negative components, which no colour has, count as 0. With u the direction and S the sum of its components,
+    n = 2 k u - 1 has length 1 for k = (S +- sqrt(S^2 - 2)) / 2. The larger root is exact for every normal whose
+    components add up to -1 or more; the others have the colour direction of one of these, which is what comes out.
+    No normal has a colour of S^2 < 2: there k = S / 2, and n is brought to length 1.
+
+    Args:
+        signs: (3,) of 1 and -1, by which the normals' components are multiplied at the end.
+
+    Returns:
+        Without a direction (no component above 0) (0, 0, -1), whatever the signs. NaN stays NaN.
+    """
+    from nddr_deploy import resample_kernels as kernels
+
+    result = np.empty((*planes.shape[1:], 3), dtype=np.float32)
+    kernels.colour_normals(planes, signs, result)
+    return result
+
+
 def _is_identity(grid: Grid, size_hw: tuple[int, ...]) -> bool:
     """Whether the grid reads every pixel of a map of this size just where it lies."""
     _check_source(grid, size_hw)

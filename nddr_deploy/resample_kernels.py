@@ -199,3 +199,27 @@ def unit_vectors(planes: Floats, result: Floats) -> None:
             result[y, x, 0] = u / length
             result[y, x, 1] = v / length
             result[y, x, 2] = w / length
+
+
+@compiled
+def colour_normals(planes: Floats, signs: Floats, result: Floats) -> None:
+    """planes (3, H, W) -> result (H, W, 3), each component times its sign. In float64, as `unit_vectors`."""
+    for y in range(planes.shape[1]):
+        for x in range(planes.shape[2]):
+            u, v, w = np.float64(planes[0, y, x]), np.float64(planes[1, y, x]), np.float64(planes[2, y, x])
+            u = np.float64(0) if u < 0 else u  # NaN stays
+            v = np.float64(0) if v < 0 else v
+            w = np.float64(0) if w < 0 else w
+            length = np.sqrt(u * u + v * v + w * w)
+            if length == 0:
+                result[y, x, 0] = 0
+                result[y, x, 1] = 0
+                result[y, x, 2] = -1
+                continue
+            total = (u + v + w) / length
+            twice = total + np.sqrt(max(total * total - 2, np.float64(0)))  # 2 k of n = 2 k u - 1
+            u, v, w = twice * u / length - 1, twice * v / length - 1, twice * w / length - 1
+            length = np.sqrt(u * u + v * v + w * w)
+            result[y, x, 0] = signs[0] * u / length
+            result[y, x, 1] = signs[1] * v / length
+            result[y, x, 2] = signs[2] * w / length

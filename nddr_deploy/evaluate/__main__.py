@@ -60,8 +60,8 @@ def _main(argv: Sequence[str]) -> int:
     with open_engine(arguments.model, backend, threads=threads, precision=precision) as engine:
         dataset = open_dataset(arguments.data, arguments.split, **dict(arguments.option))
         _, skipped = shared_tasks(engine.manifest, dataset)
-        if skipped:
-            print(f"{arguments.data} has no targets for {', '.join(skipped)}: left out.", file=sys.stderr)
+        for name, reason in skipped.items():
+            print(f"{name} is left out: {reason}.", file=sys.stderr)
         scores = score(engine, dataset, limit=arguments.limit, fit=arguments.fit, progress=True)
         samples = len(dataset) if arguments.limit is None else min(arguments.limit, len(dataset))
         facts = {

@@ -16,6 +16,7 @@ from nddr_deploy.evaluate.decode import decode_outputs
 from nddr_deploy.manifest import Manifest
 from nddr_deploy.preprocess import Fit, FitMode
 from nddr_deploy.tasks.base import Array, Task
+from nddr_deploy.tasks.normals import Normals
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -33,7 +34,8 @@ def score(
 ) -> Scores:
     """Run every sample through the engine and score each task at the sample's own size.
 
-    Tasks that the model or the data set lacks are left out; `shared_tasks` says which those are.
+    Tasks that the model or the data set lacks are left out, and normals in axes that are not known; `shared_tasks`
+    says which those are.
 
     >>> score(open_engine("model.onnx"), open_dataset("rooms", "val"))       # doctest: +SKIP
     {"segmentation": {"mIoU": 0.61, "PAcc": 0.84}, "normals": {"mean": 11.8, ...}}
@@ -49,7 +51,7 @@ def score(
         Task name -> metric name -> value over all samples, in the units of `Task.metric`.
 
     Raises:
-        InputError: no samples, no task in common, or one that means something else in the data (other classes).
+        InputError: no samples, no task to score, or one that means something else in the data (other classes).
     """
     tasks, _ = shared_tasks(engine.manifest, dataset)
     count = len(dataset) if limit is None else min(limit, len(dataset))
@@ -68,23 +70,37 @@ def score(
     return {name: metric.result() for name, metric in metrics.items()}
 
 
-def shared_tasks(manifest: Manifest, dataset: Dataset) -> tuple[tuple[Task, ...], tuple[str, ...]]:
-    """The model's tasks that the data set has targets for, and the names of those that it has none for.
+def shared_tasks(manifest: Manifest, dataset: Dataset) -> tuple[tuple[Task, ...], dict[str, str]]:
+    """The model's tasks that can be scored on the data set, and name -> reason of those that cannot.
 
     Raises:
-        InputError: no task in common, or a task of one name that is of another kind or has other classes.
+        InputError: none can be scored, or a task of one name is of another kind or has other classes in the data.
     """
     labelled = {task.name: task for task in dataset.tasks}
-    shared = tuple(task for task in manifest.tasks if task.name in labelled)
-    skipped = tuple(task.name for task in manifest.tasks if task.name not in labelled)
-    if not shared:
+    named = tuple(task for task in manifest.tasks if task.name in labelled)
+    if not named:
         raise InputError(
-            f"The model's tasks ({', '.join(skipped)}) and the data's ({', '.join(labelled)}) have no name in common. "
-            "Choose data with targets for the model."
+            f"The model's tasks ({', '.join(task.name for task in manifest.tasks)}) and the data's "
+            f"({', '.join(labelled)}) have no name in common. Choose data with targets for the model."
         )
-    for task in shared:
+    skipped = {task.name: "the data has no targets for it" for task in manifest.tasks if task.name not in labelled}
+    for task in named:
         _check_meaning(task, labelled[task.name])
+        if _in_unknown_axes(task, labelled[task.name]):
+            skipped[task.name] = "its axes are not known, so it cannot be compared with normals in camera axes"
+    shared = tuple(task for task in named if task.name not in skipped)
+    if not shared:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
+        raise InputError(
+            f"No task of the model can be scored on this data: {reasons}. "
+            "Import the model again and say the axes of its normals."
+        )
     return shared, skipped
+
+
+def _in_unknown_axes(task: Task, target: Task) -> bool:
+    """Whether angles between the two would mean nothing: only one of them is in the axes of the camera."""
+    return isinstance(task, Normals) and isinstance(target, Normals) and (task.axes is None) != (target.axes is None)
 
 
 def _check_meaning(task: Task, target: Task) -> None:

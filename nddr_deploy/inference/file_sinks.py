@@ -18,6 +18,7 @@ from nddr_deploy.inference.summary import summarise
 from nddr_deploy.inference.unfinished import UnfinishedFile, told_as_output
 from nddr_deploy.preprocess import Image
 from nddr_deploy.tasks.base import Array, Task
+from nddr_deploy.tasks.binary import Binary
 from nddr_deploy.tasks.depth import Depth
 from nddr_deploy.tasks.normals import Normals
 from nddr_deploy.tasks.segmentation import Segmentation
@@ -82,7 +83,7 @@ class MapSink:
     """One lossless PNG per frame and dense task, `TASK/NAME.png`, for other programs to read.
 
     segmentation: 8 bits, the label. depth: 16 bits, millimetres (65535 at most). normals: 16 bits RGB, a component n
-    as (n + 1) / 2 * 65535. What pooled tasks say goes to `TASK.jsonl`.
+    as (n + 1) / 2 * 65535. binary: 16 bits, the probability p as p * 65535. What pooled tasks say goes to `TASK.jsonl`.
 
     Raises:
         UnsupportedError: a dense task of another kind, which has no such form.
@@ -187,8 +188,13 @@ def _sixteen_bits(normals: Array) -> Array:
     return np.rint(np.clip((normals + 1.0) * 32767.5, 0, 65535)).astype(np.uint16)
 
 
+def _of_65535(probability: Array) -> Array:
+    return np.rint(np.clip(probability, 0, 1) * 65535.0).astype(np.uint16)
+
+
 MAPS: dict[type[Task], Callable[[Array], Array]] = {
     Segmentation: lambda labels: labels,
     Depth: _millimetres,
     Normals: _sixteen_bits,
+    Binary: _of_65535,
 }

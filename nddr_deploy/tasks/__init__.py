@@ -8,6 +8,7 @@ from typing import Any
 from nddr_deploy.errors import ConfigError, unknown_choice
 from nddr_deploy.tasks.age import Age
 from nddr_deploy.tasks.base import IGNORE_LABEL, Metric, Task
+from nddr_deploy.tasks.binary import Binary
 from nddr_deploy.tasks.classification import Classification
 from nddr_deploy.tasks.depth import Depth
 from nddr_deploy.tasks.normals import Normals
@@ -17,6 +18,7 @@ __all__ = [
     "IGNORE_LABEL",
     "TASKS",
     "Age",
+    "Binary",
     "Classification",
     "Depth",
     "Metric",
@@ -26,7 +28,7 @@ __all__ = [
     "task_from_dict",
 ]
 
-TASKS: dict[str, type[Task]] = {task.kind: task for task in (Segmentation, Normals, Depth, Age, Classification)}
+TASKS: dict[str, type[Task]] = {task.kind: task for task in (Segmentation, Normals, Depth, Binary, Age, Classification)}
 
 
 def task_from_dict(values: dict[str, Any]) -> Task:

@@ -73,7 +73,8 @@ class Task(ABC):
 
         Shapes:
             dense: raw (C, h, w) float -> segmentation (H, W) uint8 labels; normals (H, W, 3) float32 unit vectors;
-            depth (H, W) float32 metres. `grid.source_hw` is (h, w); None decodes at (h, w) itself.
+            depth (H, W) float32 metres; binary (H, W) float32 probabilities. `grid.source_hw` is (h, w); None decodes
+            at (h, w) itself.
             pooled: raw (C,) float -> age () float32 years; classification (C,) float32 probabilities; `grid` is
             ignored.
 

@@ -62,18 +62,18 @@ PASCAL21: tuple[str, ...] = (
     "cat",
     "chair",
     "cow",
-    "dining table",
+    "diningtable",
     "dog",
     "horse",
     "motorbike",
     "person",
-    "potted plant",
+    "pottedplant",
     "sheep",
     "sofa",
     "train",
-    "tv monitor",
+    "tvmonitor",
 )
-"""PASCAL VOC: the background and 20 kinds of objects.
+"""PASCAL VOC: the background and 20 kinds of objects, spelled as its files spell them.
 
 Source:
     Everingham et al., The PASCAL Visual Object Classes Challenge, IJCV 2010.

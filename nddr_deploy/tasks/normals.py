@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
 from nddr_deploy import resample
-from nddr_deploy.errors import InputError
+from nddr_deploy.errors import ConfigError, InputError, unknown_choice
 from nddr_deploy.preprocess import Image
 from nddr_deploy.resize import Grid
 from nddr_deploy.tasks.base import Array, Metric, Task, as_sample, check_raw, check_same_size
 from nddr_deploy.tasks.palette import Colour, as_colour
 
 THRESHOLDS_DEGREES = (11.25, 22.5, 30.0)
+Coding = Literal["vector", "colour"]
+Direction = Literal["right", "left", "down", "up", "away", "toward"]
+# direction -> the camera axis that it lies on, and whether it points along that axis or against it
+CAMERA: dict[str, tuple[int, int]] = {
+    "right": (0, 1),
+    "left": (0, -1),
+    "down": (1, 1),
+    "up": (1, -1),
+    "away": (2, 1),
+    "toward": (2, -1),
+}
 
 
 @dataclass(frozen=True)
@@ -24,14 +35,30 @@ class Normals(Task):
 
     A wall that faces the camera is (0, 0, -1), the floor (0, -1, 0). Targets hold zeros where the normal is not known.
 
+    The released code learns with pictures of normals as targets, and its output is the direction of a colour. Results
+    are normals all the same: `coding` and `axes` say how to read the raw output. A loss against unit normals knows
+    nothing of the two, so training on with it turns such a head to `coding="vector"` in camera axes.
+
     Shapes:
         raw: (3, h, w), any length. decoded and target: (H, W, 3) float32.
 
+    Args:
+        coding: what the raw vector is. "vector": the normal times any length. "colour": its colour (n + 1) * 255 / 2
+            times any length, which tells n where n1 + n2 + n3 >= -1; see `resample.colour_normals`.
+        axes: the directions in which the raw vector's three components grow, in camera axes. None: not known. Then
+            decoded and target are in the axes of the pictures that were learned from, have no legend and are not
+            scored against data in camera axes. Whatever the axes, a raw vector without a direction becomes (0, 0, -1).
+
+    Raises:
+        ConfigError: an unknown coding, or axes that are not three directions across each other.
+
     Source:
-        Gao et al., NDDR-CNN, CVPR 2019, section 4.1.
+        Gao et al., NDDR-CNN, CVPR 2019, section 4.1, and the code released with it.
     """
 
     name: str = "normals"
+    coding: Coding = "vector"
+    axes: tuple[Direction, Direction, Direction] | None = ("right", "down", "away")
 
     kind: ClassVar[str] = "normals"
     head: ClassVar[Literal["dense", "pooled"]] = "dense"
@@ -39,14 +66,36 @@ class Normals(Task):
     headline: ClassVar[str] = "mean_angle"
     higher_is_better: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.coding not in get_args(Coding):
+            raise unknown_choice(f"{self.name}: coding", self.coding, get_args(Coding))
+        object.__setattr__(self, "axes", _checked_axes(self.name, self.axes))
+
     @property
     def channels(self) -> int:
         return 3
 
+    @property
+    def camera(self) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+        """Result = raw[components] * signs: which component each of x, y, z is, and whether it is turned round."""
+        if self.axes is None:
+            return (0, 1, 2), (1, 1, 1)
+        found = sorted((*CAMERA[direction], component) for component, direction in enumerate(self.axes))
+        (_, right, x), (_, down, y), (_, away, z) = found
+        return (x, y, z), (right, down, away)
+
     def decode(self, raw: Array, grid: Grid | None = None) -> Array:
-        """Resized bilinearly, then brought to length 1. A zero vector becomes (0, 0, -1); NaN stays NaN."""
+        """Resized bilinearly as it is, then read as a normal of length 1.
+
+        A vector without a direction (a colour: without a component above 0) becomes (0, 0, -1); NaN stays NaN.
+        """
         check_raw(self, raw, grid)
-        return resample.unit_vectors(resample.bilinear(as_sample(raw), grid))
+        components, signs = self.camera
+        planes, turned = as_sample(raw)[list(components)], np.array(signs, dtype=np.float32)
+        if self.coding == "colour":
+            return resample.colour_normals(resample.bilinear(planes, grid), turned)
+        return resample.unit_vectors(resample.bilinear(planes * turned[:, None, None], grid))
 
     def resample(self, decoded: Array, grid: Grid) -> Array:
         planes = np.ascontiguousarray(decoded.transpose(2, 0, 1))
@@ -59,29 +108,52 @@ class Normals(Task):
         return decoded
 
     def render(self, decoded: Array, frame: Image) -> Image:
-        """Red for right, green for up, blue for toward the camera; black where a target is not known."""
+        """Red for right, green for up, blue for toward the camera; black where a target is not known.
+
+        In axes that are not known (n + 1) / 2, the code of the pictures that were learned from.
+        """
         check_same_size(self.name, decoded, frame)
-        return _colour(decoded)
+        return _colour(decoded, turned=self.axes is not None)
 
     def legend(self) -> list[tuple[str, Colour]]:
+        if self.axes is None:
+            return []
         axes = np.array([[[1, 0, 0], [0, -1, 0], [0, 0, -1]]], dtype=np.float32)
         names = ("right", "up", "toward the camera")
-        return [(name, as_colour(colour)) for name, colour in zip(names, _colour(axes)[0], strict=True)]
+        return [(name, as_colour(colour)) for name, colour in zip(names, _colour(axes, turned=True)[0], strict=True)]
 
     def flip(self, target: Array) -> Array:
-        """Mirrored, and what pointed right now points left: x changes its sign."""
+        """Mirrored, and what pointed right now points left: x changes its sign.
+
+        In axes that are not known the first component does, for it is horizontal in the pictures that are known.
+        """
         mirrored: Array = target[:, ::-1] * np.array([-1, 1, 1], dtype=target.dtype)
         return mirrored
 
     def options(self) -> dict[str, Any]:
-        return {}
+        return {"coding": self.coding, "axes": None if self.axes is None else list(self.axes)}
 
 
-def _colour(normals: Array) -> Image:
-    """(H, W, 3) float32 -> RGB of ((x, -y, -z) + 1) / 2."""
+def _checked_axes(name: str, axes: Any) -> Any:
+    """The axes as a tuple, or None; ConfigError unless they lie on the three axes of the camera."""
+    if axes is None:
+        return None
+    found = () if isinstance(axes, str) or not isinstance(axes, Sequence) else tuple(axes)
+    lines = {CAMERA[direction][0] for direction in found if isinstance(direction, str) and direction in CAMERA}
+    if len(found) != 3 or len(lines) != 3:
+        raise ConfigError(
+            f"{name}: axes are three directions, one of right or left, one of up or down, one of away or toward, in "
+            f"the components' order; got {axes!r}."
+        )
+    return found
+
+
+def _colour(normals: Array, *, turned: bool) -> Image:
+    """(H, W, 3) float32 -> RGB of ((x, -y, -z) + 1) / 2; not turned of ((x, y, z) + 1) / 2."""
     picture: Image = np.rint(normals * np.float32(127.5) + np.float32(127.5)).clip(0, 255).astype(np.uint8)
     grey = (picture[..., 0] == 128) & (picture[..., 1] == 128) & (picture[..., 2] == 128)  # no unit vector is that
-    picture[..., 1:] = 255 - picture[..., 1:]
+    if turned:
+        picture[..., 1:] = 255 - picture[..., 1:]
     picture[grey] = 0
     return picture
 

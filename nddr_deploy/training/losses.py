@@ -43,7 +43,8 @@ def cosine(raw: Tensor, target: Tensor) -> Tensor:
     """1 - cosine of the angle, over pixels whose target is not (0, 0, 0).
 
     Shapes:
-        raw (N, 3, H, W) of any length, target (N, H, W, 3) unit vectors.
+        raw (N, 3, H, W) of any length, target (N, H, W, 3) unit vectors. A head that had learned the directions of
+        colours (`tasks.Normals.coding`) learns those of normals from here on.
 
     Source:
         Gao et al., NDDR-CNN, CVPR 2019, section 4.1: l2 between unit vectors, which is twice this.
@@ -65,6 +66,13 @@ def relative_l1(raw: Tensor, target: Tensor) -> Tensor:
     return _mean_where((raw[:, 0] - target).abs() / target.where(valid, torch.ones_like(target)), valid)
 
 
+def binary_cross_entropy(raw: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of logits, over labelled pixels. raw (N, 1, H, W), target (N, H, W): 0 no, 1 yes, 255 = ignore."""
+    truth = (target == 1).to(raw.dtype)
+    apart = F.binary_cross_entropy_with_logits(raw[:, 0], truth, reduction="none")
+    return _mean_where(apart, target != IGNORE_LABEL)
+
+
 def age_cross_entropy(raw: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy over years as classes. raw (N, C), target (N,) float years; half a year rounds to even.
 
@@ -79,6 +87,7 @@ LOSSES: dict[str, Loss] = {
     "cosine": cosine,
     "l1": l1,
     "relative_l1": relative_l1,
+    "binary_cross_entropy": binary_cross_entropy,
     "age_cross_entropy": age_cross_entropy,
 }
 

@@ -151,15 +151,16 @@ def _generator(*words: int) -> np.random.Generator:
 
 def _checked(target: Array, task: Task, sample: str) -> Array:
     """Refuse labels and years that the task has no output for: with them, CUDA fails for good."""
-    if task.kind not in ("segmentation", "classification", "age"):
+    if task.kind not in ("segmentation", "binary", "classification", "age"):
         return target
     values = np.rint(target) if task.kind == "age" else target
-    wrong = (values < 0) | (values >= task.channels)
-    if task.kind == "segmentation":
+    count = 2 if task.kind == "binary" else task.channels
+    wrong = (values < 0) | (values >= count)
+    if task.kind in ("segmentation", "binary"):
         wrong &= target != IGNORE_LABEL
     if wrong.any():
         found = np.asarray(target)[wrong].flat[0]
-        raise InputError(f"{sample}: the target of {task.name} holds {found}; expected 0 to {task.channels - 1}.")
+        raise InputError(f"{sample}: the target of {task.name} holds {found}; expected 0 to {count - 1}.")
     return target
 
 

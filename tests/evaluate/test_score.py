@@ -152,7 +152,7 @@ def test_tasks_without_targets_are_named_and_left_out(handmade: Callable[..., An
     shared, skipped = shared_tasks(handmade().manifest, ages(1))
 
     assert [task.name for task in shared] == ["age"]
-    assert skipped == ("segmentation", "normals")
+    assert skipped == dict.fromkeys(("segmentation", "normals"), "the data has no targets for it")
 
 
 @pytest.mark.parametrize(
@@ -167,6 +167,25 @@ def test_tasks_without_targets_are_named_and_left_out(handmade: Callable[..., An
 def test_data_that_means_something_else_is_refused(handmade: Callable[..., Any], task: Task, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         shared_tasks(handmade().manifest, Samples((task,), ()))
+
+
+def test_normals_in_axes_that_are_not_known_are_left_out_and_refused_where_nothing_else_is_scored() -> None:
+    unknown, normals, depth = Normals(axes=None), Normals(), Depth()
+
+    shared, skipped = shared_tasks(Manifest(tasks=(unknown, depth), size_hw=(8, 8)), Samples((normals, depth), ()))
+
+    assert shared == (depth,)
+    assert list(skipped) == ["normals"]
+    assert "axes are not known" in skipped["normals"]
+    with pytest.raises(InputError, match=r"normals: its axes are not known.*Import the model again"):
+        shared_tasks(Manifest(tasks=(unknown,), size_hw=(8, 8)), Samples((normals,), ()))
+
+
+@pytest.mark.parametrize("model", [Normals(), Normals(coding="colour", axes=("left", "up", "toward"))])
+def test_normals_are_scored_whatever_their_coding_once_their_axes_are_known(model: Normals) -> None:
+    shared, skipped = shared_tasks(Manifest(tasks=(model,), size_hw=(8, 8)), Samples((Normals(),), ()))
+
+    assert (shared, skipped) == ((model,), {})
 
 
 def test_other_colours_of_the_same_classes_are_fine(handmade: Callable[..., Any]) -> None:
@@ -206,7 +225,8 @@ def test_the_command_prints_a_table_and_writes_json(
     written = json.loads(report.read_text())
     assert status == 0
     assert asked == [("faces", "val", {"count": 4, "path": "x"})]
-    assert "no targets for segmentation, normals: left out" in printed.err
+    for name in ("segmentation", "normals"):
+        assert f"{name} is left out: the data has no targets for it.\n" in printed.err
     assert "MAE" in printed.out
     assert (written["samples"], written["backend"], written["precision"]) == (3, "onnxruntime", "fp32")
     assert written["metrics"]["age"]["MAE"] > 0

@@ -16,10 +16,16 @@ from nddr_deploy.evaluate.probe_images import probe_images
 from nddr_deploy.export.decode import DECODERS, decoder
 from nddr_deploy.export.recipe import export_checkpoint
 from nddr_deploy.resize import CONVENTIONS, Convention, Grid
-from nddr_deploy.tasks import TASKS
+from nddr_deploy.tasks import TASKS, Binary, Normals
 from nddr_deploy.tasks.base import Array, Task
 
 ALL: tuple[Task, ...] = (SEGMENTATION, NORMALS, DEPTH, AGE, GENDER)
+TURNED = Normals("turned", axes=("up", "left", "toward"))
+COLOURED = tuple(
+    Normals(f"coloured{place}", coding="colour", axes=axes)
+    for place, axes in enumerate((("right", "down", "away"), ("toward", "right", "up"), None))
+)
+EDGE = Binary("edge")
 
 
 def raw_of(task: Task) -> Array:
@@ -32,7 +38,7 @@ def raw_of(task: Task) -> Array:
 
 
 @pytest.mark.parametrize("resize", CONVENTIONS)
-@pytest.mark.parametrize("task", ALL, ids=lambda task: task.kind)
+@pytest.mark.parametrize("task", [*ALL, EDGE, TURNED, *COLOURED], ids=lambda task: task.name)
 def test_the_layers_decode_like_the_task(task: Task, resize: Convention) -> None:
     raw, size_hw = raw_of(task), (35, 61)
 
@@ -45,14 +51,49 @@ def test_the_layers_decode_like_the_task(task: Task, resize: Convention) -> None
     if task is SEGMENTATION:
         assert np.count_nonzero(found != expected) <= 1  # of 4270: a tie within float32's rounding
         assert np.array_equal(found[:, 0, 0], [0, 0])  # all scores equal: the lowest class
+    elif task in COLOURED:
+        # Next to where the two roots meet, float32's rounding is under a root: 1e-3. Elsewhere as the others.
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+        assert np.quantile(np.abs(found - expected), 0.99) <= 1e-5
     else:
         # Units: 1, metres, years, 1. Values of up to 12 are interpolated with weights of float32.
         np.testing.assert_allclose(found, expected, atol=1e-5)
-    if task is NORMALS:
+    if task.kind == "normals":
         assert np.array_equal(found[0, 0, 0], [0, 0, -1])
         np.testing.assert_allclose(np.linalg.norm(found, axis=-1), 1, atol=1e-6)
     if task is DEPTH:
         assert found.min() == 0
+
+
+@pytest.mark.parametrize("dynamic", [(), ("batch", "size")], ids=str)
+def test_colours_and_chances_decode_in_the_file_as_outside(tmp_path: Path, dynamic: tuple[str, ...]) -> None:
+    tasks = (EDGE, COLOURED[1])
+    checkpoint = save(tmp_path / "ckpt.pt", config(), tasks)
+    raw_file = export_checkpoint(checkpoint, tmp_path / "raw.onnx", dynamic=dynamic).path
+    decoded_file = export_checkpoint(checkpoint, tmp_path / "decoded.onnx", dynamic=dynamic, outputs="decoded").path
+    images = probe_images(SIZE, 1)
+
+    with open_engine(raw_file) as engine:
+        raw = engine.infer(images)
+    with open_engine(decoded_file) as engine:
+        assert engine.manifest.tasks == tasks
+        decoded = engine.infer(images)
+
+    for task in tasks:
+        grid = Grid.between(raw[task.name].shape[2:], SIZE, engine.manifest.resize)
+        expected = task.decode(raw[task.name][0], grid)
+        assert decoded[task.name][0].shape == expected.shape
+        assert np.quantile(np.abs(decoded[task.name][0] - expected), 0.999) <= 1e-4
+
+
+def test_plain_normals_decode_without_nodes_for_axes_or_colours(tmp_path: Path) -> None:
+    checkpoint = save(tmp_path / "ckpt.pt", config(), (NORMALS, DEPTH))
+
+    nodes = onnx.load(export_checkpoint(checkpoint, outputs="decoded", tasks=["normals"]).path).graph.node
+
+    kinds = [node.op_type for node in nodes]
+    assert kinds[kinds.index("Resize") :].count("Gather") == 0
+    assert kinds[kinds.index("Resize") :].count("Sqrt") == 1
 
 
 def test_every_kind_of_task_has_a_decoder_and_an_unknown_one_is_refused() -> None:

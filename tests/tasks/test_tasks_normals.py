@@ -5,7 +5,7 @@ import pytest
 
 from nddr_deploy.errors import InputError
 from nddr_deploy.resize import Grid
-from nddr_deploy.tasks import Normals
+from nddr_deploy.tasks import Normals, task_from_dict
 from nddr_deploy.tasks.normals import NormalsMetric, angles_between
 
 TASK = Normals()
@@ -121,3 +121,101 @@ def test_resampling_keeps_length_1() -> None:
     assert larger.shape == (3, 9, 3)
     np.testing.assert_allclose(np.linalg.norm(larger, axis=2), 1, atol=1e-6)
     np.testing.assert_allclose(larger[1, 4], turned(40)[0, 0], atol=1e-6)
+
+
+def sphere(steps: int = 60) -> np.ndarray:
+    """Unit vectors in every direction, (N, 3) float64."""
+    polar, around = np.meshgrid(np.linspace(0, np.pi, steps), np.linspace(0, 2 * np.pi, 2 * steps))
+    vectors = [np.sin(polar) * np.cos(around), np.sin(polar) * np.sin(around), np.cos(polar)]
+    return np.stack(vectors, axis=-1).reshape(-1, 3)
+
+
+def colours(normals: np.ndarray) -> np.ndarray:
+    """What a network that learned colours may give for normals (N, 3): their colours times any length, (3, 1, N)."""
+    lengths = np.random.default_rng(0).uniform(0.01, 3, (len(normals), 1))
+    return ((normals + 1) * 127.5 * lengths).T[:, None].astype(np.float32)
+
+
+def test_a_colour_of_any_length_tells_its_normal() -> None:
+    normals = sphere()
+    total = normals.sum(axis=1)
+    told = total >= -1
+
+    decoded = Normals(coding="colour").decode(colours(normals))[0]
+
+    # Where the components add up to -1 both roots meet, and float32's rounding of the colour is under a root.
+    clear = total >= -0.99
+    assert clear.mean() > 0.7
+    assert angles_between(decoded[clear], normals[clear]).max() < 0.001  # degrees
+    assert angles_between(decoded[told], normals[told]).max() < 0.05
+
+
+def test_colours_that_two_normals_share_and_colours_of_none_give_unit_vectors() -> None:
+    shared = colours(sphere()[sphere().sum(axis=1) < -1.001])
+    no_normal = np.float32([[[255, 0, -3, 1e-30]], [[0, 9, -1, 0]], [[0, -20, 5, 0]]])
+
+    for raw in (shared, no_normal):
+        lengths = np.linalg.norm(Normals(coding="colour").decode(raw), axis=-1)
+        np.testing.assert_allclose(lengths, 1, atol=1e-6)
+
+
+def test_a_colour_decoded_after_the_resize_is_the_normal_of_the_colour_in_between() -> None:
+    raw = np.float32([[[0, 255]], [[128, 128]], [[128, 128]]])  # pictures of left and right
+
+    decoded = Normals(coding="colour").decode(raw, Grid((1, 2), np.zeros(1), np.array([0, 0.5, 1.0])))
+
+    # In the middle grey, which is closest to the colour of (1, 1, 1): not one of the two nor between them.
+    np.testing.assert_allclose(decoded[0], [[-1, 0, 0], [3**-0.5] * 3, [1, 0, 0]], atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("axes", "expected"),
+    [
+        (("right", "down", "away"), (0.6, 0.0, -0.8)),
+        (("left", "up", "toward"), (-0.6, 0.0, 0.8)),
+        (("right", "up", "toward"), (0.6, 0.0, 0.8)),
+        (("right", "away", "up"), (0.6, 0.8, 0.0)),
+        (("toward", "left", "down"), (0.0, -0.8, -0.6)),
+        (None, (0.6, 0.0, -0.8)),
+    ],
+)
+@pytest.mark.parametrize("coding", ["vector", "colour"])
+def test_components_are_brought_to_the_axes_of_the_camera(
+    coding: str, axes: tuple[str, str, str] | None, expected: tuple[float, float, float]
+) -> None:
+    task = task_from_dict({"kind": "normals", "name": "normals", "coding": coding, "axes": axes})
+    learned = np.array([0.6, 0.0, -0.8])
+    raw = 7 * (learned if coding == "vector" else learned + 1)
+
+    decoded = task.decode(raw.astype(np.float32).reshape(3, 1, 1))
+
+    np.testing.assert_allclose(decoded[0, 0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("axes", [("right", "down", "away"), ("left", "up", "toward"), None])
+@pytest.mark.parametrize("coding", ["vector", "colour"])
+def test_no_direction_faces_the_camera_whatever_the_axes_and_nan_stays(coding: str, axes: object) -> None:
+    task = task_from_dict({"kind": "normals", "coding": coding, "axes": axes})
+    raw = np.float32([[[0, np.nan]], [[0, 1]], [[0, 1]]])
+
+    decoded = task.decode(raw)
+
+    assert decoded[0, 0].tolist() == [0, 0, -1]
+    assert np.isnan(decoded[0, 1]).all()
+
+
+def test_a_manifest_that_says_nothing_of_coding_and_axes_means_plain_vectors() -> None:
+    assert task_from_dict({"kind": "normals", "name": "normals"}) == Normals("normals")
+    assert Normals().options() == {"coding": "vector", "axes": ["right", "down", "away"]}
+    assert Normals(axes=None).options()["axes"] is None
+
+
+def test_axes_that_are_not_known_are_drawn_in_the_plain_code_without_a_legend() -> None:
+    task = Normals(coding="colour", axes=None)
+    learned = np.float32([[[1, 0, 0], [0, -1, 0], [0, 0, 0]]])
+
+    picture = task.render(learned, np.zeros((1, 3, 3), np.uint8))
+
+    assert picture.tolist() == [[[255, 128, 128], [128, 0, 128], [0, 0, 0]]]  # (n + 1) * 255 / 2; unknown is black
+    assert task.legend() == []
+    assert task.flip(learned)[0, 2].tolist() == [-1, 0, 0]

@@ -12,12 +12,15 @@ import pytest
 
 from nddr_deploy.errors import ConfigError, InputError
 from nddr_deploy.resize import Grid
-from nddr_deploy.tasks import TASKS, Age, Classification, Depth, Normals, Segmentation, Task, task_from_dict
+from nddr_deploy.tasks import TASKS, Age, Binary, Classification, Depth, Normals, Segmentation, Task, task_from_dict
 
 EXAMPLES: list[Task] = [
     Segmentation("parts", ("floor", "wall"), ((1, 2, 3), (4, 5, 6))),
     Segmentation(classes=("floor", "wall", "chair")),
     Normals("facing"),
+    Normals("painted", coding="colour", axes=("right", "toward", "up")),
+    Normals("whichever", axes=None),
+    Binary("edge"),
     Depth("far", max_m=4.5),
     Age("years", classes=90),
     Classification("gender", ("female", "male")),
@@ -42,7 +45,7 @@ def test_headline_names_a_metric_and_nothing_seen_is_nan(task: Task) -> None:
 
 
 def test_the_table_holds_every_kind_under_its_name() -> None:
-    assert sorted(TASKS) == ["age", "classification", "depth", "normals", "segmentation"]
+    assert sorted(TASKS) == ["age", "binary", "classification", "depth", "normals", "segmentation"]
     assert all(task.kind == kind for kind, task in TASKS.items())
 
 
@@ -69,6 +72,12 @@ def test_the_table_holds_every_kind_under_its_name() -> None:
         ({"kind": "segmentation", "classes": ["a"], "palette": ["red"]}, "three numbers 0 to 255"),
         ({"kind": "segmentation", "classes": ["a"], "palette": 3}, "A palette is a list"),
         ({"kind": "classification", "name": "gender", "classes": ["one"]}, "2 to"),
+        ({"kind": "normals", "coding": "color"}, "Did you mean 'colour'"),
+        ({"kind": "normals", "axes": ["right", "left", "up"]}, "three directions"),
+        ({"kind": "normals", "axes": ["right", "down"]}, "three directions"),
+        ({"kind": "normals", "axes": ["right", "down", "forward"]}, "one of away or toward"),
+        ({"kind": "normals", "axes": [["right"], "down", "away"]}, "three directions"),
+        ({"kind": "normals", "axes": "rgb"}, "three directions, one of right or left"),
         ({"kind": "depth", "name": "../up"}, "cannot name a task"),
         ({"kind": "depth", "name": "images"}, "cannot name a task"),
         ({"kind": "depth", "name": 3}, "cannot name a task"),
