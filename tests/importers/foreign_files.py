@@ -1,4 +1,4 @@
-"""Checkpoint files as the public code leaves them: containers, pickled configs, and what else lies at their top level."""
+"""Checkpoint files as the public code leaves them: containers, pickled configs, and what else they hold."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class Weights(dict[str, Tensor]):
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
         self.generator = torch.Generator().manual_seed(seed)
-        self.measuring = False
+        self.unmeasured: set[int] = set()
 
     def normal(self, *shape: int) -> Tensor:
         return torch.randn(shape, generator=self.generator)
@@ -47,9 +47,9 @@ class Weights(dict[str, Tensor]):
             block = self[f"{name}.weight"][:, task * out : (task + 1) * out, 0, 0]
             block += (0.9 if task == own else 0.1) * torch.eye(out)
 
-    def norm(self, name: str, channels: int) -> None:
-        """A BatchNorm. Its statistics are to be measured."""
-        self[f"{name}.weight"] = 1 + 0.3 * self.normal(channels)
+    def norm(self, name: str, channels: int, scale: float = 1.0) -> None:
+        """A BatchNorm. Its statistics are to be measured. `scale`: residual branches are mostly weaker than 1."""
+        self[f"{name}.weight"] = scale * (1 + 0.3 * self.normal(channels))
         self[f"{name}.weight"][::5] *= -1
         self[f"{name}.bias"] = 0.3 * self.normal(channels)
         self[f"{name}.running_mean"] = torch.zeros(channels)
@@ -67,21 +67,17 @@ class Weights(dict[str, Tensor]):
         self[f"{name}.weight"] = self[f"{name}.weight"][:, :, None, None].clone()
 
     def measure(self, forward: Callable[[Image], object], size_hw: tuple[int, int]) -> None:
-        """Set all statistics from what `forward` does with one random picture."""
-        self.measuring = True
-        forward(picture(size_hw, seed=99))
-        self.measuring = False
+        """Set all statistics from what `forward` does with four random pictures."""
+        self.unmeasured = {id(tensor) for tensor in self.values()}
+        forward(np.stack([picture(size_hw, seed) for seed in range(96, 100)]))
+        self.unmeasured.clear()
 
     def measured(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of every channel, each moved as if other pictures had been seen."""
-        channels = x.shape[1]
-        mean, variance = x.mean((0, 2, 3)), x.square().mean((0, 2, 3))
-        if x[0, 0].numel() > 1:
-            variance = x.var((0, 2, 3), correction=0)
-        else:  # one pixel has no variance of its own
-            mean = torch.zeros(channels)
-        variance = variance.clamp(min=0.01 * float(x.square().mean()))  # a channel may be all zeros after a ReLU
-        return mean + 0.3 * variance.sqrt() * self.normal(channels), variance * self.uniform(0.6, 1.6, channels)
+        mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
+        variance = variance.clamp(min=0.1 * float(x.square().mean()))  # a channel may be all zeros after a ReLU
+        moved = mean + 0.3 * variance.sqrt() * self.normal(len(mean))
+        return moved, variance * self.uniform(0.6, 1.6, len(mean))
 
 
 def conv(x: Tensor, weights: Weights, name: str, **options: int) -> Tensor:
@@ -91,7 +87,8 @@ def conv(x: Tensor, weights: Weights, name: str, **options: int) -> Tensor:
 
 def norm(x: Tensor, weights: Weights, name: str, eps: float) -> Tensor:
     """(x - mean) / sqrt(variance + eps) * weight + bias, per channel."""
-    if weights.measuring:
+    if id(weights[f"{name}.running_mean"]) in weights.unmeasured:  # once, also where two streams share it
+        weights.unmeasured.remove(id(weights[f"{name}.running_mean"]))
         mean, variance = weights.measured(x)
         weights[f"{name}.running_mean"].copy_(mean)  # in place: a tensor may have two names
         weights[f"{name}.running_var"].copy_(variance)
@@ -111,9 +108,10 @@ def picture(size_hw: tuple[int, int], seed: int = 0) -> Image:
 
 
 def network_input(image: Image, mean: Any, std: Any = (1, 1, 1), *, scale: float = 1, order: str = "rgb") -> Tensor:
-    """(value * scale - mean) / std, (1, 3, H, W), mean and std in the order of `order`."""
+    """(value * scale - mean) / std, (N, 3, H, W), mean and std in the order of `order`; N is 1 for one image."""
+    image = image.reshape(-1, *image.shape[-3:])
     values = torch.from_numpy(image if order == "rgb" else image[..., ::-1].copy()).float()
-    return ((values * scale - torch.tensor(mean)) / torch.tensor(std)).permute(2, 0, 1)[None]
+    return ((values * scale - torch.tensor(mean)) / torch.tensor(std)).permute(0, 3, 1, 2)
 
 
 def resize(x: Tensor, size_hw: tuple[int, int], *, align_corners: bool) -> Tensor:
