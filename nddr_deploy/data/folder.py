@@ -7,6 +7,8 @@
       segmentation/NAME.png    8 bits, one channel (or palette): 0 .. C - 1, 255 = not labelled
       depth/NAME.png           16 bits, one channel: millimetres; or depth/NAME.npy: metres; 0 = unknown
       normals/NAME.npy         (H, W, 3): unit vectors toward the camera, x right, y down, z forward; 0 0 0 = unknown
+      sal/NAME.png             8 bits, one channel: 1 where something stands out, 0 elsewhere, 255 = not labelled
+      edge/NAME.png            the same for where an edge runs
       labels.csv               columns name, age (years) and gender (male or female)
 
 A task exists where its sub-folder (or column) does. Every file is checked when it is read, and named if it is wrong.
@@ -21,16 +23,22 @@ from pathlib import Path
 import numpy as np
 
 from nddr_deploy.data.base import Sample
-from nddr_deploy.data.label_files import read_depth, read_normals, read_segmentation
+from nddr_deploy.data.label_files import read_binary, read_depth, read_normals, read_segmentation
 from nddr_deploy.data.pictures import PICTURE_SUFFIXES, read_picture
 from nddr_deploy.data.splits import SPLITS, checked_index, checked_size, chosen_tasks
 from nddr_deploy.errors import ConfigError, InputError, unknown_choice
 from nddr_deploy.preprocess import Fit, Image
-from nddr_deploy.tasks import IGNORE_LABEL, Age, Classification, Depth, Normals, Segmentation, Task
+from nddr_deploy.tasks import IGNORE_LABEL, Age, Binary, Classification, Depth, Normals, Segmentation, Task
 from nddr_deploy.tasks.base import Array
 
 GENDERS = ("male", "female")
-DENSE = {"segmentation": (".png",), "normals": (".npy",), "depth": (".png", ".npy")}
+BINARY = ("sal", "edge")
+DENSE = {
+    "segmentation": (".png",),
+    "normals": (".npy",),
+    "depth": (".png", ".npy"),
+    **dict.fromkeys(BINARY, (".png",)),
+}
 
 
 class Folder:
@@ -109,6 +117,8 @@ class Folder:
             return read_normals(Path(label), size_hw)
         if isinstance(task, Depth):
             return read_depth(Path(label), size_hw)
+        if isinstance(task, Binary):
+            return read_binary(Path(label), size_hw)
         where = f"{self.root / 'labels.csv'}, {name!r}"
         if isinstance(task, Classification):
             if label not in task.classes:
@@ -185,6 +195,7 @@ def _tasks(root: Path, table: Mapping[str, Mapping[str, str]], max_m: float) -> 
         tasks.append(Normals("normals"))
     if (root / "depth").is_dir():
         tasks.append(Depth("depth", max_m=max_m))
+    tasks += [Binary(name) for name in BINARY if (root / name).is_dir()]
     columns = next(iter(table.values()), {})
     if "age" in columns:
         tasks.append(Age("age", classes=100))
@@ -201,8 +212,7 @@ def _fitted(task: Task, target: Array, fit: Fit) -> Array:
         return target
     rows = ((np.arange(fit.height) + 0.5) * fit.frame_hw[0] / fit.height).astype(int)
     columns = ((np.arange(fit.width) + 0.5) * fit.frame_hw[1] / fit.width).astype(int)
-    fitted = np.full(
-        (*fit.size_hw, *target.shape[2:]), IGNORE_LABEL if task.kind == "segmentation" else 0, target.dtype
-    )
+    border = IGNORE_LABEL if target.dtype == np.uint8 else 0
+    fitted = np.full((*fit.size_hw, *target.shape[2:]), border, target.dtype)
     fitted[fit.top : fit.top + fit.height, fit.left : fit.left + fit.width] = target[rows][:, columns]
     return fitted

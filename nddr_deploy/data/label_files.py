@@ -26,6 +26,19 @@ def read_segmentation(file: Path, size_hw: tuple[int, int], classes: int) -> Arr
     return labels
 
 
+def read_binary(file: Path, size_hw: tuple[int, int]) -> Array:
+    """8-bit PNG -> (H, W) uint8, 0, 1 or 255. A mask of 0 and 255, where 255 may mean yes, is refused."""
+    labels = _read_map(file, ("L", "P", "1"), "0, 1 and 255 in one channel").astype(np.uint8)
+    _check_size(file, labels, size_hw)
+    found = np.unique(labels).tolist()
+    if not set(found) <= {0, 1, IGNORE_LABEL} or found == [0, IGNORE_LABEL]:
+        raise InputError(
+            f"{file} holds the values {', '.join(map(str, found[:5]))}{', ...' if len(found) > 5 else ''}; expected 0 "
+            f"(no), 1 (yes) and {IGNORE_LABEL} (not labelled). Divide a mask of 0 and 255 by 255."
+        )
+    return labels
+
+
 def read_depth(file: Path, size_hw: tuple[int, int]) -> Array:
     """16-bit PNG in millimetres, or .npy in metres -> (H, W) float32 metres, 0 = unknown."""
     if file.suffix == ".npy":

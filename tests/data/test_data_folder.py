@@ -54,6 +54,36 @@ def test_every_kind_of_label_comes_in_its_unit(tmp_path: Path) -> None:
     }
 
 
+def test_yes_or_no_labels_keep_what_is_not_labelled_also_at_the_border(tmp_path: Path) -> None:
+    root = write_folder(tmp_path)
+    mask = np.zeros(HW, np.uint8)
+    mask[:10], mask[0] = 1, 255
+    for task in ("sal", "edge"):
+        (root / task).mkdir()
+        for name in ("a", "b"):
+            Image.fromarray(mask).save(root / task / f"{name}.png")
+    Image.fromarray(mask == 1).save(root / "edge" / "a.png")  # 1 bit a pixel
+
+    dataset = open_dataset("folder", "train", path=str(root), tasks=["edge", "sal"], size_hw=[60, 60])
+
+    assert [task.kind for task in dataset.tasks] == ["binary", "binary"]
+    for task, first in (("edge", 0), ("sal", 255)):
+        target = dataset[0].targets[task]
+        assert target.dtype == np.uint8
+        assert target[[0, 9, 10, 12, 49, 50], 30].tolist() == [255, 255, first, 1, 0, 255]
+
+
+@pytest.mark.parametrize(("values", "sentence"), [((0, 255), "values 0, 255;.*Divide"), ((0, 1, 2), "values 0, 1, 2;")])
+def test_a_mask_that_may_mean_something_else_is_refused(tmp_path: Path, values: tuple[int, ...], sentence: str) -> None:
+    root = write_folder(tmp_path)
+    (root / "edge").mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(np.resize(np.array(values, np.uint8), HW)).save(root / "edge" / f"{name}.png")
+
+    with pytest.raises(InputError, match=f"edge/a.png.*{sentence}"):
+        open_dataset("folder", "train", path=str(root), tasks=["edge"])[0]
+
+
 def test_depth_may_be_metres_in_a_numpy_file(tmp_path: Path) -> None:
     root = write_folder(tmp_path)
     (root / "depth" / "a.png").unlink()

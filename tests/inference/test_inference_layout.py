@@ -10,7 +10,7 @@ import pytest
 from nddr_deploy.errors import ConfigError
 from nddr_deploy.inference.base import Frame, Result
 from nddr_deploy.inference.layout import LAYOUTS, Layout, clock_text, division, legend_rows, tiling
-from nddr_deploy.tasks import Age, Depth, Normals, Segmentation
+from nddr_deploy.tasks import Age, Binary, Depth, Normals, Segmentation
 
 CLASSES = tuple(f"class {number}" for number in range(40))
 TASKS = (Segmentation("segmentation", classes=CLASSES), Normals("normals"), Depth("depth"), Age("age"))
@@ -99,6 +99,20 @@ def test_without_a_segmentation_the_first_map_is_laid_over() -> None:
     picture = Layout(TASKS[1:], "overlay", alpha=1.0).compose(result)
 
     assert np.abs(picture[100, 140].astype(int) - [128, 128, 255]).max() <= 1, "toward the camera"
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_probabilities_and_normals_in_unknown_axes_have_their_panels(name: str) -> None:
+    tasks = (Binary("edge"), Normals("normals", axes=None))
+    edge = np.zeros((240, 320), np.float32)
+    edge[60:180, 80:240] = 1
+    result = Result(make_result((240, 320)).frame, {**make_result((240, 320)).decoded, "edge": edge})
+
+    picture = Layout(tasks, name, alpha=1.0).compose(result).reshape(-1, 3).tolist()
+
+    for task in tasks:
+        drawn = task.render(result.decoded[task.name], result.frame.image)[120, 160].tolist()
+        assert picture.count(drawn) > 500  # the smallest panel, in the grid, has 120x160 pixels
 
 
 def test_pooled_tasks_alone_are_written_on_the_frame() -> None:

@@ -18,7 +18,7 @@ from nddr_deploy.inference.sinks import FORMS, SINKS, find_output, open_sink
 from nddr_deploy.inference.sources import find_inputs
 from nddr_deploy.inference.summary import summarise
 from nddr_deploy.preprocess import Image
-from nddr_deploy.tasks import Age, Classification, Depth, Normals, Segmentation
+from nddr_deploy.tasks import Age, Binary, Classification, Depth, Normals, Segmentation
 
 TASKS = (
     Segmentation("segmentation", classes=("wall", "floor", "lamp")),
@@ -101,6 +101,19 @@ def test_depth_beyond_what_16_bits_hold_is_the_largest_value_not_a_wrapped_one(t
     assert np.asarray(stored).tolist() == [[65535, 65000]]
 
 
+def test_a_probability_is_stored_in_16_bits_and_summed_up_by_its_mean_and_the_share_of_yes(tmp_path: Path) -> None:
+    task, found = Binary("edge"), np.array([[0.0, 0.25, 0.5, 1.0]], np.float32)
+    for format in ("png16", "npz", "jsonl"):
+        sink = open_sink(find_output(tmp_path / format, format), VIDEO, [task], frame_of)
+        sink.write(Result(make_result().frame, {"edge": found}))
+        sink.close()
+
+    stored = cv2.imread(str(tmp_path / "png16/edge/000007.png"), cv2.IMREAD_UNCHANGED)
+    assert np.asarray(stored).tolist() == [[0, 16384, 32768, 65535]]
+    assert np.array_equal(np.load(tmp_path / "npz/000007.npz")["edge"], found)
+    assert json.loads((tmp_path / "jsonl/edge.jsonl").read_text())["edge"] == {"mean": 0.4375, "share": 0.5}
+
+
 def test_json_lines_say_what_was_found_in_figures(tmp_path: Path) -> None:
     write(tmp_path / "out.jsonl")
     write(tmp_path / "out", "jsonl")
@@ -132,6 +145,14 @@ def test_directions_are_named_as_the_camera_sees_them(vector: tuple[int, int, in
     normals = np.broadcast_to(np.float32(vector), (2, 2, 3))
 
     assert summarise(Normals("normals"), normals) == {"shares": {direction: 1.0}}
+
+
+def test_directions_that_are_not_known_are_named_by_the_colours_of_the_pictures() -> None:
+    normals = np.float32([[[1, 0, 0], [0, -1, 0], [0, 0, 1], [0, 0, 1]]])
+
+    shares = summarise(Normals("normals", axes=None), normals)["shares"]
+
+    assert shares == {"+red": 0.25, "-green": 0.25, "+blue": 0.5}
 
 
 def test_json_lines_take_their_name_only_at_the_end(tmp_path: Path) -> None:

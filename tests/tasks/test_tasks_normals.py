@@ -147,7 +147,7 @@ def test_a_colour_of_any_length_tells_its_normal() -> None:
     clear = total >= -0.99
     assert clear.mean() > 0.7
     assert angles_between(decoded[clear], normals[clear]).max() < 0.001  # degrees
-    assert angles_between(decoded[told], normals[told]).max() < 0.05
+    assert angles_between(decoded[told], normals[told]).max() < 0.01
 
 
 def test_colours_that_two_normals_share_and_colours_of_none_give_unit_vectors() -> None:

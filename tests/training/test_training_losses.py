@@ -11,7 +11,16 @@ from torch import Tensor
 from nddr_deploy.errors import ConfigError
 from nddr_deploy.network import Resize
 from nddr_deploy.tasks import TASKS, Age, Classification, Depth, Normals, Segmentation, Task
-from nddr_deploy.training.losses import LOSSES, age_cross_entropy, cosine, cross_entropy, l1, reduce_target, relative_l1
+from nddr_deploy.training.losses import (
+    LOSSES,
+    age_cross_entropy,
+    binary_cross_entropy,
+    cosine,
+    cross_entropy,
+    l1,
+    reduce_target,
+    relative_l1,
+)
 from nddr_deploy.training.objective import Objective
 
 approx = pytest.approx
@@ -70,6 +79,14 @@ def test_depth_losses_skip_what_was_not_measured() -> None:
     assert relative_l1(raw, target).item() == approx(0.5)
 
 
+def test_binary_cross_entropy_is_a_mean_over_labelled_pixels_only() -> None:
+    raw = column(0.0, 100.0, 2.0, -1e30).reshape(1, 1, 1, 4)
+    target = torch.tensor([[[1, 1, 0, 255]]], dtype=torch.uint8)
+
+    # ln 2 where it cannot tell, nothing where it is sure and right, ln(1 + e^2) for the wrong one.
+    assert binary_cross_entropy(raw, target).item() == approx((math.log(2) + math.log(1 + math.exp(2))) / 3)
+
+
 def test_age_cross_entropy_takes_the_nearest_year() -> None:
     raw = torch.zeros(1, 100)
     raw[0, 34] = 50.0
@@ -79,10 +96,11 @@ def test_age_cross_entropy_takes_the_nearest_year() -> None:
     assert age_cross_entropy(raw, torch.tensor([35.0])).item() == approx(50.0)
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "cosine", "l1", "relative_l1"])
+@pytest.mark.parametrize("name", ["cross_entropy", "binary_cross_entropy", "cosine", "l1", "relative_l1"])
 def test_nothing_labelled_gives_zero_loss_and_zero_gradient(name: str) -> None:
     channels, target = {
         "cross_entropy": (2, torch.full((1, 2, 2), 255, dtype=torch.uint8)),
+        "binary_cross_entropy": (1, torch.full((1, 2, 2), 255, dtype=torch.uint8)),
         "cosine": (3, torch.zeros(1, 2, 2, 3)),
         "l1": (1, torch.zeros(1, 2, 2)),
         "relative_l1": (1, torch.zeros(1, 2, 2)),

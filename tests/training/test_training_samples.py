@@ -11,7 +11,7 @@ from training_fakes import TinyScenes
 
 from nddr_deploy.data.base import Sample
 from nddr_deploy.errors import ConfigError, InputError
-from nddr_deploy.tasks import Depth, Normals, Segmentation
+from nddr_deploy.tasks import Binary, Depth, Normals, Segmentation
 from nddr_deploy.training.augment import augment
 from nddr_deploy.training.config import AugmentConfig
 from nddr_deploy.training.samples import Batch, Batches, load_batches, sample_order, step_samples
@@ -176,6 +176,26 @@ def test_loading_draws_nothing_from_the_generator_that_dropout_uses() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+class Edges(TinyScenes):
+    """Scenes whose only target says yes, no and not labelled, and `last` in the last pixel."""
+
+    last = 255
+
+    def __init__(self, split: str, count: int) -> None:
+        super().__init__(split, count)
+        self.tasks = (Binary("edge"),)
+
+    def __getitem__(self, index: int) -> Sample:
+        image = super().__getitem__(index).image
+        target = np.arange(image[..., 0].size, dtype=np.uint8).reshape(image.shape[:2]) % 2
+        target[0, 0], target[-1, -1] = 255, self.last
+        return Sample(f"scene-{index}", image, {"edge": target})
+
+
+class WrongEdges(Edges):
+    last = 2
+
+
 class WrongLabels(TinyScenes):
     def __getitem__(self, index: int) -> Sample:
         sample = super().__getitem__(index)
@@ -190,7 +210,11 @@ class MixedSizes(TinyScenes):
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize(
     ("kind", "sentence"),
-    [(WrongLabels, r"scene-\d: .* segmentation holds [78]; expected 0 to 1"), (MixedSizes, "24x40.*crop_hw")],
+    [
+        (WrongLabels, r"scene-\d: .* segmentation holds [78]; expected 0 to 1"),
+        (WrongEdges, r"scene-\d: .* edge holds 2; expected 0 to 1"),
+        (MixedSizes, "24x40.*crop_hw"),
+    ],
 )
 def test_a_bad_sample_is_one_sentence_also_from_a_worker(kind: type[TinyScenes], sentence: str, workers: int) -> None:
     dataset = kind("train", 2)
@@ -200,6 +224,20 @@ def test_a_bad_sample_is_one_sentence_also_from_a_worker(kind: type[TinyScenes],
         list(load_batches(some, range(1), workers=workers))
 
     assert "\n" not in str(caught.value)
+
+
+def test_yes_or_no_targets_outside_the_image_are_not_labelled() -> None:
+    dataset = Edges("train", 1)
+    height, width = dataset[0].image.shape[:2]
+    settings = AugmentConfig(crop_hw=(height + 8, width + 8))
+    some = Batches(dataset, dataset.tasks, batch_size=1, seed=1, settings=settings, padding=GREY)
+
+    (batch,) = load_batches(some, range(1))
+
+    edge = batch.targets["edge"]
+    assert edge.dtype == torch.uint8
+    assert set(edge.unique().tolist()) == {0, 1, 255}
+    assert int((edge == 255).sum()) == (height + 8) * (width + 8) - height * width + 2
 
 
 def test_a_batch_that_processes_cannot_share_is_refused() -> None:
