@@ -14,7 +14,7 @@ from nddr_deploy.resize import Grid
 from nddr_deploy.tasks.base import IGNORE_LABEL, Array, Metric, Task, as_sample, check_raw, check_same_size
 from nddr_deploy.tasks.palette import Colour, as_colour
 
-NO, YES = (18, 40, 52), (150, 255, 240)  # of one hue; black is left to what is not labelled
+NO, YES = (8, 36, 40), (40, 255, 225)  # of one hue, in nearly even steps of lightness; black is what is not labelled
 LEVELS = 256  # thresholds 0, 1/256, ... of the precision/recall curve; a half is one of them
 
 
