@@ -17,8 +17,7 @@ from nddr_deploy.tasks.palette import Colour, as_colour
 
 THRESHOLDS_DEGREES = (11.25, 22.5, 30.0)
 Coding = Literal["vector", "colour"]
-Direction = Literal["right", "left", "down", "up", "away", "toward"]
-# direction -> the camera axis that it lies on, and whether it points along that axis or against it
+# what a component may stand for -> the camera axis that this lies on, and whether it points along that axis or against it
 CAMERA: dict[str, tuple[int, int]] = {
     "right": (0, 1),
     "left": (0, -1),
@@ -35,7 +34,7 @@ class Normals(Task):
 
     A wall that faces the camera is (0, 0, -1), the floor (0, -1, 0). Targets hold zeros where the normal is not known.
 
-    The released code learns with pictures of normals as targets, and its output is the direction of a colour. Results
+    The released code learns from pictures of normals, and its output is the direction of a colour. Results
     are normals all the same: `coding` and `axes` say how to read the raw output. A loss against unit normals knows
     nothing of the two, so training on with it turns such a head to `coding="vector"` in camera axes.
 
@@ -58,7 +57,7 @@ class Normals(Task):
 
     name: str = "normals"
     coding: Coding = "vector"
-    axes: tuple[Direction, Direction, Direction] | None = ("right", "down", "away")
+    axes: tuple[str, str, str] | None = ("right", "down", "away")
 
     kind: ClassVar[str] = "normals"
     head: ClassVar[Literal["dense", "pooled"]] = "dense"
