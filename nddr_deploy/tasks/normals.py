@@ -17,7 +17,7 @@ from nddr_deploy.tasks.palette import Colour, as_colour
 
 THRESHOLDS_DEGREES = (11.25, 22.5, 30.0)
 Coding = Literal["vector", "colour"]
-# what a component may stand for -> the camera axis that this lies on, and whether it points along that axis or against it
+# what a component may stand for -> the camera axis that this lies on, and whether it points along it or against it
 CAMERA: dict[str, tuple[int, int]] = {
     "right": (0, 1),
     "left": (0, -1),
