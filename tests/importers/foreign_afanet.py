@@ -83,10 +83,9 @@ def _add_downsample(weights: Weights, block: str, out: int, into: int) -> None:
 
 
 def _backbone(
-    weights: Weights, image: Image, kind: str, prefix: str, eps: float, swapped: bool, grid: tuple[int, int, int]
+    weights: Weights, x: Tensor, kind: str, prefix: str, eps: float, swapped: bool, grid: tuple[int, int, int]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The last fused features by stream, and layer1's output before its fusion. `grid`: layer4's dilations."""
-    x = network_input(image, *IMAGENET, scale=1 / 255)
     streams = {}
     for t in "AB":
         stem = _unit(weights, x, f"{prefix}{t}_conv1", f"{prefix}{t}_bn1", eps, stride=2, padding=3)
@@ -123,13 +122,17 @@ def pixel_forward(
     weights: Weights,
     image: Image,
     *,
+    mean: tuple[float, ...] = IMAGENET[0],
+    std: tuple[float, ...] = IMAGENET[1],
     eps: float = EPS,
     swapped: bool = False,
     corners: bool = True,
     grid: tuple[int, int, int] = (2, 4, 8),
 ) -> dict[str, Tensor]:
-    """Raw outputs (1, C, h, w) at stride 4, by task. What follows `image` are wrong readings, for the proof."""
-    streams, low = _backbone(weights, image, "pixel", "backbone.", eps, swapped, grid)
+    """Raw outputs (1, C, h, w) at stride 4, by task. What follows `std` are wrong readings, for the proof."""
+    streams, low = _backbone(
+        weights, network_input(image, mean, std, scale=1 / 255), "pixel", "backbone.", eps, swapped, grid
+    )
     return {PIXEL[t]: _deeplab(weights, x, low[t], t, eps, corners) for t, x in streams.items()}
 
 
@@ -152,7 +155,8 @@ def _deeplab(weights: Weights, x: Tensor, low: Tensor, t: str, eps: float, corne
 
 def image_forward(weights: Weights, image: Image, *, eps: float = EPS, swapped: bool = False) -> dict[str, Tensor]:
     """Raw outputs (1, C) by task."""
-    streams, _ = _backbone(weights, image, "image", "", eps, swapped, (1, 1, 1))
+    x = network_input(image, *IMAGENET, scale=1 / 255)
+    streams, _ = _backbone(weights, x, "image", "", eps, swapped, (1, 1, 1))
     outputs = {}
     for t, x in streams.items():
         assert x.shape[2:] == (7, 7)
