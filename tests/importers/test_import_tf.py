@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from itertools import product
 from pathlib import Path
 
+import foreign_vgg
 import pytest
 from foreign_parity import Outputs, Result, check_parity, check_plain_graph, check_upsampled, largest_difference
 from foreign_tf import MEAN_BGR, Variables, forward, resized, variables_of, weights_of, write_folder, write_npz
+from foreign_vgg import WIDTHS, Vgg
 from foreign_weights import Image, Weights, picture
 
 pytestmark = pytest.mark.usefixtures("no_search_for_the_smallest_size")
@@ -125,6 +128,33 @@ def test_a_wrong_reading_would_show(name: str, reading: dict[str, object], sizes
     for size_hw in sizes:
         image = picture(size_hw)
         assert largest_difference(formulas(name)(image), formulas(name, **reading)(image)) > 0.04
+
+
+def as_the_port(weights: Weights) -> Weights:
+    """The same tensors under the names of NDDR-CNN-PyTorch."""
+    names = {}
+    for t, s in product((1, 2), range(5)):
+        for i in range(len(WIDTHS[s])):
+            names[f"vgg_16_{t}_{s + 1}/conv{s + 1}/conv{s + 1}_{i + 1}"] = f"net{t}.stages.{s}.feature.{{}}", 3 * i
+        names[f"nddr_{s + 1}/nddr_{s + 1}_n{t}"] = f"nddrs.nddrs.{s}.{{}}{t}", None
+        names |= {f"vgg_16_{t}_6/{layer}": (f"net{t}.head.{{}}", i) for layer, i in (("fc6", 0), ("fc7", 4))}
+        names[f"vgg_16_{t}_6/fc8_voc12"] = f"net{t}.head.{{}}", 8
+    port = Weights()
+    for key, tensor in weights.items():
+        scope, part = key.rsplit(".", 1)
+        pattern, index = names[scope.removesuffix("/BatchNorm")]
+        is_norm = scope.endswith("/BatchNorm")
+        which = ("bn" if is_norm else "conv") if index is None else index + is_norm
+        port[f"{pattern.format(which)}.{part}"] = tensor
+    return port
+
+
+def test_on_even_sizes_the_plain_formulas_are_those_of_the_pytorch_port() -> None:
+    image = picture(EVEN)
+
+    port = foreign_vgg.forward(as_the_port(trained("plain")), image, Vgg())
+
+    assert largest_difference(formulas("plain")(image), port) < 1e-4
 
 
 def test_another_upsampling_would_show() -> None:
