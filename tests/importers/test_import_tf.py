@@ -145,7 +145,7 @@ def as_the_port(weights: Weights) -> Weights:
         pattern, index = names[scope.removesuffix("/BatchNorm")]
         is_norm = scope.endswith("/BatchNorm")
         which = ("bn" if is_norm else "conv") if index is None else index + is_norm
-        port[f"{pattern.format(which)}.{part}"] = tensor
+        port[f"{pattern.format(which)}.{part}"] = tensor.flip(1) if key.endswith("conv1_1.weight") else tensor  # BGR
     return port
 
 
