@@ -69,10 +69,11 @@ def _lower_average(network: fx.GraphModule, node: fx.Node, dynamic: Collection[s
 
 
 def _lower_padded_pool(network: fx.GraphModule, node: fx.Node) -> None:
-    """A 3x3 max-pool of stride 2 over a map that was padded with zeros (TensorFlow's SAME) -> one MaxPool.
+    """A 3x3 max-pool of stride 2 over a map that was padded -> one MaxPool, whose own padding is never the maximum.
 
-    After a ReLU no padding can be the only maximum, so it need not be there. An even side is padded by (0, 1), which is
-    rounding up; an odd one by (1, 1). Only where these are numbers: the image size is fixed.
+    That is the same where the map was padded with -inf (TensorFlow's SAME), or with zeros behind a ReLU; zeros beside
+    values that may be negative stay a node. A padding by (0, 1) is rounding up. Only where the amounts are numbers:
+    those of SAME follow the image size, which may be open.
     """
     padded = node.args[0]
     settings = {"stride": 2, "padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": False}
@@ -80,7 +81,9 @@ def _lower_padded_pool(network: fx.GraphModule, node: fx.Node) -> None:
     if not (plain and isinstance(padded, fx.Node) and padded.target is F.pad):
         return
     x, amounts = _node(padded.args[0]), padded.args[1]
-    if isinstance(layer(network, x), nn.ReLU) and amounts in [(left, 1, top, 1) for left in (0, 1) for top in (0, 1)]:
+    value = padded.kwargs.get("value")
+    never_the_maximum = value == float("-inf") or (value is None and isinstance(layer(network, x), nn.ReLU))
+    if never_the_maximum and amounts in [(left, 1, top, 1) for left in (0, 1) for top in (0, 1)]:
         left, _, top, _ = cast("tuple[int, int, int, int]", amounts)
         node.args = (x, 3)
         node.kwargs = {**settings, "padding": (top, left), "ceil_mode": True}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from nddr_deploy.errors import ConfigError, unknown_choice
 from nddr_deploy.network import options
 from nddr_deploy.network.backbones import BACKBONES
 from nddr_deploy.network.config import NetworkConfig
-from nddr_deploy.network.fusion import FUSIONS
+from nddr_deploy.network.fusion import FUSIONS, NoFusion
 from nddr_deploy.network.heads import HEADS, Head
 from nddr_deploy.network.network import MultiTaskNetwork
 from nddr_deploy.network.shortcut import DepthMixing, Shortcut
@@ -51,6 +53,7 @@ def build_network(config: NetworkConfig, tasks: Sequence[Task]) -> MultiTaskNetw
         stream: options.call("backbone_options", backbone, options=config.backbone_options) for stream in streams
     }
     stages = backbones[streams[0]]
+    fused = _fused_stages(config, len(stages))
 
     fusion_options = dict(config.fusion_options)
     mixes_depth = config.fusion == "sluice" and _depth_mixing(fusion_options)
@@ -58,37 +61,73 @@ def build_network(config: NetworkConfig, tasks: Sequence[Task]) -> MultiTaskNetw
     if config.shortcut != "none":
         arguments = (names, stages, config.resize, config.shortcut == "shared")
         shortcut = options.call("shortcut_options", Shortcut, *arguments, options=config.shortcut_options)
+    fusions = [
+        options.call("fusion_options", fusion, streams, stage.channels, options=fusion_options)
+        if number in fused
+        else NoFusion(streams, stage.channels)
+        for number, stage in enumerate(stages, start=1)
+    ]
+    heads = {task.name: _head(config, task, stages) for task in tasks}
+    minimum, maximum = image_sides(stages, {head.map_side for head in heads.values() if head.map_side is not None})
     return MultiTaskNetwork(
         stream_of,
         [dict(zip(backbones, parts, strict=True)) for parts in zip(*backbones.values(), strict=True)],
-        [options.call("fusion_options", fusion, streams, stage.channels, options=fusion_options) for stage in stages],
-        {task.name: _head(config, task, stages[-1].channels) for task in tasks},
+        fusions,
+        heads,
         shortcut=shortcut,
         depth_mixing=DepthMixing(names, stages, config.resize) if mixes_depth else None,
-        minimum_side=smallest_side(stages),
+        minimum_side=minimum,
+        maximum_side=maximum,
     )
 
 
+def image_sides(stages: Sequence[Stage], map_sides: Collection[int]) -> tuple[int, int | None]:
+    """The smallest and the largest height and width in pixels that the network takes; None: no largest.
+
+    Args:
+        stages: one stream's.
+        map_sides: heights and widths of the last map that heads ask for; none: they take any.
+
+    Raises:
+        ConfigError: no image has such a map.
+    """
+    if not map_sides:
+        return smallest_side(stages), None
+    smallest, largest = first_side(stages, max(map_sides)), first_side(stages, min(map_sides) + 1) - 1
+    if smallest > largest or last_map_side(stages, smallest) not in map_sides:
+        raise ConfigError(
+            f"pooled_head_options.map_side: no image has a last map of {min(map_sides)} pixels. Choose another side."
+        )
+    return smallest, largest
+
+
 def smallest_side(stages: Sequence[Stage]) -> int:
-    """The smallest height and width in pixels for which every stage makes a map; found by trying, without data."""
+    """The smallest height and width in pixels for which every stage makes a map; at least one cell of the last map."""
+    cell = prod(stage.stride for stage in stages)
+    return cell if last_map_side(stages, cell) else first_side(stages, 1)
 
-    def works(side: int) -> bool:
-        x = torch.empty((2, 3, side, side), device="meta")
-        try:
-            for stage in stages:
-                weights = {name: tensor.to("meta") for name, tensor in stage.state_dict().items()}
-                x = torch.func.functional_call(stage, weights, (x,))
-        except RuntimeError:  # what PyTorch raises for an output without pixels
-            return False
-        return True
 
-    low, high = 0, 1  # low fails
-    while high < 1024 and not works(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if works(middle) else (middle, high)
-    return high
+def first_side(stages: Sequence[Stage], map_side: int) -> int:
+    """The smallest height and width in pixels of an image whose last map has `map_side` pixels or more."""
+    cell = prod(stage.stride for stage in stages)
+    fewest, most = cell * (map_side - 1), cell * (map_side + 3)  # layers that do not pad need more than map_side cells
+    return bisect_left(range(most), map_side, lo=fewest, key=lambda side: last_map_side(stages, side))
+
+
+@torch.no_grad()
+def last_map_side(stages: Sequence[Stage], side: int) -> int:
+    """Height and width of the last stage's map for an image of this side; 0: a stage has nothing left to work on.
+
+    Found by trying, without data.
+    """
+    x = torch.empty((2, 3, side, side), device="meta")
+    try:
+        for stage in stages:
+            weights = {name: tensor.to("meta") for name, tensor in stage.state_dict().items()}
+            x = torch.func.functional_call(stage, weights, (x,))
+    except RuntimeError:  # what PyTorch raises for an output without pixels
+        return 0
+    return x.shape[-1]
 
 
 def _checked_names(tasks: Sequence[Task]) -> tuple[str, ...]:
@@ -103,6 +142,23 @@ def _checked_names(tasks: Sequence[Task]) -> tuple[str, ...]:
     return names
 
 
+def _fused_stages(config: NetworkConfig, count: int) -> Sequence[int]:
+    """The numbers, from 1, of the stages that a fusion layer follows."""
+    fused = config.fused_stages
+    if fused is None:
+        return range(1, count + 1)
+    if FUSIONS[config.fusion] is NoFusion:
+        raise ConfigError(
+            f"fused_stages were given, but fusion is {config.fusion!r}. Choose a fusion layer, or remove them."
+        )
+    in_order = isinstance(fused, (list, tuple)) and list(fused) == [n for n in range(1, count + 1) if n in fused]
+    if not (fused and in_order):
+        raise ConfigError(
+            f"fused_stages: got {fused}; expected a list of stages from 1 to {count}, in order and each once."
+        )
+    return fused
+
+
 def _depth_mixing(fusion_options: dict[str, Any]) -> bool:
     """Take `depth_mixing`, the sluice option that belongs to the network and not to each layer, out of the options."""
     value = fusion_options.pop("depth_mixing", False)
@@ -111,7 +167,7 @@ def _depth_mixing(fusion_options: dict[str, Any]) -> bool:
     return value
 
 
-def _head(config: NetworkConfig, task: Task, channels_in: int) -> Head:
+def _head(config: NetworkConfig, task: Task, stages: Sequence[Stage]) -> Head:
     pooled = task.head == "pooled"
     setting = "pooled_head" if pooled else "head"
     name = config.pooled_head if pooled else config.head
@@ -123,4 +179,5 @@ def _head(config: NetworkConfig, task: Task, channels_in: int) -> Head:
             f"Choose one of: {fitting}."
         )
     head_options = config.pooled_head_options if pooled else config.head_options
-    return options.call(f"{setting}_options", head, channels_in, task.channels, options=head_options)
+    known = {} if head.low_level_stage is None else {"stages": stages, "resize": config.resize}
+    return options.call(f"{setting}_options", head, stages[-1].channels, task.channels, options=head_options, **known)

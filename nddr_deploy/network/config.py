@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ class NetworkConfig:
     Attributes:
         backbone: key of `BACKBONES`; its keyword arguments in `backbone_options` (for example `{"width": 0.25}`).
         fusion: key of `FUSIONS`: "none", "shared", "nddr", "cross_stitch", "sluice"; its arguments in `fusion_options`.
+        fused_stages: numbers, from 1, of the stages that a fusion layer follows; None: all.
         shortcut: none, one module per task (the paper), or one that all tasks share (a public port).
         resize: the convention of every bilinear resize of this network, outputs included.
         head: key of `HEADS` for dense tasks; `pooled_head` for pooled ones; their arguments in `*_options`.
@@ -26,6 +27,7 @@ class NetworkConfig:
     backbone_options: Mapping[str, Any] = field(default_factory=dict)
     fusion: str = "nddr"
     fusion_options: Mapping[str, Any] = field(default_factory=dict)
+    fused_stages: Sequence[int] | None = None
     shortcut: Literal["none", "per_task", "shared"] = "none"
     shortcut_options: Mapping[str, Any] = field(default_factory=dict)
     resize: Convention = "half_pixel"

@@ -23,7 +23,8 @@ class MultiTaskNetwork(nn.Module):
         fusions: per stage.
         shortcut, depth_mixing: what is between the last stage and the heads, or None.
         heads: task name -> head, in the order of the outputs.
-        minimum_side: the smallest image height and width in pixels for which every stage has something to work on.
+        minimum_side, maximum_side: the smallest and the largest image height and width in pixels that every stage and
+            head can work on; None: no largest.
 
     Shapes:
         images (N, 3, H, W) float, pre-processed -> task name -> raw output, float: dense (N, C, h, w), pooled (N, C).
@@ -42,6 +43,7 @@ class MultiTaskNetwork(nn.Module):
         shortcut: Shortcut | None = None,
         depth_mixing: DepthMixing | None = None,
         minimum_side: int = 1,
+        maximum_side: int | None = None,
     ) -> None:
         super().__init__()
         self.stream_of = dict(stream_of)
@@ -50,20 +52,49 @@ class MultiTaskNetwork(nn.Module):
         self.shortcut = shortcut
         self.depth_mixing = depth_mixing
         self.heads = nn.ModuleDict(dict(heads))
+        # Modules of other code can be heads, too.
+        self.low_level_stages = {task: getattr(head, "low_level_stage", None) for task, head in heads.items()}
         self.minimum_side = minimum_side
+        self.maximum_side = maximum_side
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        self._check_size(images)
+        self._check_images(images)
         features = dict.fromkeys(self.streams, images)
+        unfused = {}  # stage number -> features, where a head reads them
         outputs = []  # per stage, task -> fused features
-        for stage, fusion in self._sites():
-            features = fusion({stream: stage[stream](x) for stream, x in features.items()})  # Figure 1
+        for number, (stage, fusion) in enumerate(self._sites(), start=1):
+            features = {stream: stage[stream](x) for stream, x in features.items()}
+            if number in self.low_level_stages.values():
+                unfused[number] = features
+            features = fusion(features)  # Figure 1
             outputs.append({task: features[stream] for task, stream in self.stream_of.items()})
         if self.shortcut is not None:
             outputs[-1] = self.shortcut(outputs)  # Figure 2
         if self.depth_mixing is not None:
             outputs[-1] = self.depth_mixing(outputs)
-        return {task: head(outputs[-1][task]) for task, head in self.heads.items()}
+        raw = {}
+        for task, head in self.heads.items():
+            last, early = outputs[-1][task], self.low_level_stages[task]
+            raw[task] = head(last) if early is None else head(last, unfused[early][self.stream_of[task]])
+        return raw
+
+    def check_size(self, size_hw: tuple[int, int]) -> None:
+        """Whether the network takes images of this height and width.
+
+        Raises:
+            InputError: it does not; the message names the sides that it takes.
+        """
+        smallest, largest, (height, width) = self.minimum_side, self.maximum_side, size_hw
+        if largest is not None and not smallest <= min(size_hw) <= max(size_hw) <= largest:
+            raise InputError(
+                f"This network takes images of {smallest}x{smallest} to {largest}x{largest} pixels; "
+                f"got {height}x{width}. Choose a height and a width from {smallest} to {largest}."
+            )
+        if min(size_hw) < smallest:
+            raise InputError(
+                f"This network takes images of at least {smallest}x{smallest} pixels; got {height}x{width}. "
+                "Choose a larger size."
+            )
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -103,12 +134,7 @@ class MultiTaskNetwork(nn.Module):
     def _sites(self) -> Iterator[tuple[Mapping[str, Stage], Fusion]]:
         return zip(self.stages, self.fusions, strict=True)  # type: ignore[arg-type]
 
-    def _check_size(self, images: torch.Tensor) -> None:
+    def _check_images(self, images: torch.Tensor) -> None:
         if type(images) is not torch.Tensor or torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export():
             return  # a trace has symbols, not sizes
-        height, width = images.shape[-2:]
-        if min(height, width) < self.minimum_side:
-            raise InputError(
-                f"This network takes images of at least {self.minimum_side}x{self.minimum_side} pixels; "
-                f"got {height}x{width}. Choose a larger size."
-            )
+        self.check_size((images.shape[-2], images.shape[-1]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -67,18 +69,20 @@ def resnet18(
     *,
     width: float = 1.0,
     output_stride: int = 32,
+    multi_grid: Sequence[int] = (),
     stem_pool: str = "after_fusion",
     bn_eps: float = 1e-5,
     bn_momentum: float = 0.1,
 ) -> list[Stage]:
     """ResNet-18; see `resnet50` for the options."""
-    return _stages((2, 2, 2, 2), False, width, output_stride, stem_pool, bn_eps, bn_momentum)
+    return _stages((2, 2, 2, 2), False, width, output_stride, multi_grid, stem_pool, bn_eps, bn_momentum)
 
 
 def resnet50(
     *,
     width: float = 1.0,
     output_stride: int = 32,
+    multi_grid: Sequence[int] = (),
     stem_pool: str = "after_fusion",
     bn_eps: float = 1e-5,
     bn_momentum: float = 0.1,
@@ -89,24 +93,27 @@ def resnet50(
         width: factor on every number of channels.
         output_stride: 32, or 16 or 8 by dilation in place of the last one or two strides (torchvision's
             `replace_stride_with_dilation`: a layer's first 3x3 convolution keeps the dilation of the layer before).
+        multi_grid: one factor per block of layer4 on the dilation of the block's first 3x3 convolution: (1, 2, 4) at
+            output stride 16 makes them 2, 4, 8. Empty: torchvision's dilations.
         stem_pool: the max-pool after conv1 comes "after_fusion" (the paper: conv1 itself is fused) or "before_fusion"
             (public PyTorch code).
 
-    Source: He et al., 2016; section 3.5 of the paper for the places of fusion.
+    Source: He et al., 2016; section 3.5 of the paper for the places of fusion; Chen et al., 2017, for the multi-grid.
     """
-    return _stages((3, 4, 6, 3), True, width, output_stride, stem_pool, bn_eps, bn_momentum)
+    return _stages((3, 4, 6, 3), True, width, output_stride, multi_grid, stem_pool, bn_eps, bn_momentum)
 
 
 def resnet101(
     *,
     width: float = 1.0,
     output_stride: int = 32,
+    multi_grid: Sequence[int] = (),
     stem_pool: str = "after_fusion",
     bn_eps: float = 1e-5,
     bn_momentum: float = 0.1,
 ) -> list[Stage]:
     """ResNet-101; see `resnet50` for the options."""
-    return _stages((3, 4, 23, 3), True, width, output_stride, stem_pool, bn_eps, bn_momentum)
+    return _stages((3, 4, 23, 3), True, width, output_stride, multi_grid, stem_pool, bn_eps, bn_momentum)
 
 
 def _stages(
@@ -114,6 +121,7 @@ def _stages(
     bottleneck: bool,
     width: float,
     output_stride: int,
+    multi_grid: Sequence[int],
     stem_pool: str,
     bn_eps: float,
     bn_momentum: float,
@@ -122,6 +130,11 @@ def _stages(
         raise ConfigError(f"backbone_options.output_stride: expected 8, 16 or 32; got {output_stride}.")
     if stem_pool not in ("after_fusion", "before_fusion"):
         raise unknown_choice("backbone_options.stem_pool", stem_pool, ("after_fusion", "before_fusion"))
+    if multi_grid and (len(multi_grid) != blocks[-1] or any(type(rate) is not int or rate < 1 for rate in multi_grid)):
+        raise ConfigError(
+            f"backbone_options.multi_grid: expected {blocks[-1]} whole factors from 1, one per block of layer4; "
+            f"got {list(multi_grid)}."
+        )
     channels_in = scaled(64, width)
     stem: dict[str, nn.Module] = {
         "conv1": nn.Conv2d(3, channels_in, 7, stride=2, padding=3, bias=False),
@@ -140,17 +153,19 @@ def _stages(
         reached *= stride
         channels = scaled(64 * 2 ** (number - 1), width)
         channels_out = 4 * channels if bottleneck else channels
+        first_dilations = [before, *[dilation] * (count - 1)]
+        if multi_grid and number == len(blocks):
+            first_dilations = [dilation * factor for factor in multi_grid]
         layer = nn.Sequential()
-        for block in range(count):
-            first = block == 0
+        for block, first_dilation in enumerate(first_dilations):
             layer.append(
                 Block(
                     channels_in,
                     channels,
                     channels_out,
                     bottleneck=bottleneck,
-                    stride=stride if first else 1,
-                    dilations=(before if first else dilation, dilation),
+                    stride=stride if block == 0 else 1,
+                    dilations=(first_dilation, dilation),
                     bn_eps=bn_eps,
                     bn_momentum=bn_momentum,
                 )

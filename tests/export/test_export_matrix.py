@@ -36,12 +36,6 @@ PAIRWISE = [
 FULL = [(*case, turn) for turn, case in enumerate(product(BACKBONES, FUSIONS, SHORTCUTS, [2, 3]))]
 
 
-@pytest.fixture(autouse=True)
-def _no_search_for_the_smallest_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is tested elsewhere, and takes a third of the time."""
-    monkeypatch.setattr("nddr_deploy.network.build.smallest_side", lambda stages: 1)
-
-
 def check(tmp_path: Path, backbone: str, fusion: str, shortcut: str, turn: int, tasks_count: int) -> None:
     tasks = (MIXED if turn % 4 == 3 else DENSE)[:tasks_count]
     head = HEADS[turn % 4]

@@ -170,8 +170,10 @@ def test_what_trains_at_the_fusion_rate_is_the_fusion_layers_and_the_shortcut() 
     [
         ("vgg16", {}, 32),
         ("vgg16_deeplab", {}, 8),
-        ("vgg16_deeplab", {"pool_padding": "same"}, 1),
-        ("resnet18", {}, 1),
+        ("vgg16_deeplab", {"pool_padding": "same"}, 8),  # these would make a map of one pixel, whose cell has 8
+        ("vgg16_deeplab", {"cut": "convolution", "pool_padding": "zeros"}, 8),
+        ("resnet18", {}, 32),
+        ("resnet18", {"output_stride": 8}, 8),
         ("alexnet", {}, 63),
     ],
 )
@@ -181,9 +183,8 @@ def test_the_smallest_image_works_and_a_smaller_one_is_refused_with_both_sizes(
     network = narrow(backbone, "nddr", backbone_options=options)
 
     assert network(images(minimum, minimum + 3))["normals"].numel() > 0
-    if minimum > 1:
-        with pytest.raises(InputError, match=f"at least {minimum}x{minimum} pixels; got {minimum + 3}x{minimum - 1}"):
-            network(images(minimum + 3, minimum - 1))
+    with pytest.raises(InputError, match=f"at least {minimum}x{minimum} pixels; got {minimum + 3}x{minimum - 1}"):
+        network(images(minimum + 3, minimum - 1))
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,18 @@ import torch
 import torch.nn.functional as F
 from network_samples import AGE, GENDER, NARROW, narrow, trained_looking
 
+from nddr_deploy.network import BACKBONES
 from nddr_deploy.network.heads import ASPP, HEADS, Classifier, DeeplabV2, LargeFov, PooledLinear
 
 
 @pytest.mark.parametrize("name", HEADS)
 def test_every_head_makes_its_outputs_at_odd_sizes(name: str) -> None:
     options = {} if name in ("deeplab_v2", "conv1x1", "pooled_linear") else {"width": NARROW}
-    head = trained_looking(HEADS[name](8, 5, **options))
+    reads_early = HEADS[name].low_level_stage is not None
+    known = {"stages": BACKBONES["resnet18"](width=NARROW), "resize": "half_pixel"} if reads_early else {}
+    head = trained_looking(HEADS[name](8, 5, **options, **known))
 
-    output = head(torch.randn(3, 8, 9, 13))
+    output = head(torch.randn(3, 8, 9, 13), *([torch.randn(3, 4, 9, 13)] if reads_early else []))
 
     assert output.shape == ((3, 5, 9, 13) if head.output == "dense" else (3, 5))
     assert torch.isfinite(output).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 
 from nddr_deploy.network.heads.base import Head
 from nddr_deploy.network.initial import initialise
+from nddr_deploy.network.pools import last_pools
 from nddr_deploy.network.stage import scaled
 
 
@@ -20,6 +22,7 @@ class LargeFov(Head):
         batchnorm: conv -> BN -> ReLU in fc6 and fc7; without: conv with bias -> ReLU.
         dropout: share of fc6's and fc7's outputs left out in training.
         dilation: of fc6.
+        pools: begin with Deeplab-VGG-16's last two poolings, for a backbone that is cut after its convolutions.
 
     Source: Chen et al., Deeplab, 2015, and the code released with NDDR-CNN (BatchNorm eps 1e-3).
     """
@@ -35,6 +38,7 @@ class LargeFov(Head):
         batchnorm: bool = True,
         dropout: float = 0.5,
         dilation: int = 12,
+        pools: bool = False,
         bn_eps: float = 1e-3,
         bn_momentum: float = 0.05,
     ) -> None:
@@ -44,6 +48,7 @@ class LargeFov(Head):
         def norm() -> nn.Module:
             return nn.BatchNorm2d(hidden, eps=bn_eps, momentum=bn_momentum) if batchnorm else nn.Identity()
 
+        self.pools = nn.Sequential(OrderedDict(last_pools() if pools else {}))
         self.fc6 = nn.Conv2d(channels_in, hidden, 3, padding=dilation, dilation=dilation, bias=not batchnorm)
         self.bn6 = norm()
         self.fc7 = nn.Conv2d(hidden, hidden, 1, bias=not batchnorm)
@@ -55,7 +60,7 @@ class LargeFov(Head):
         initialise(self.fc8, deviation=0.01)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.dropout(self.relu(self.bn6(self.fc6(x))))
+        x = self.dropout(self.relu(self.bn6(self.fc6(self.pools(x)))))
         x = self.dropout(self.relu(self.bn7(self.fc7(x))))
         out: torch.Tensor = self.fc8(x)
         return out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from nddr_deploy.errors import ConfigError
 from nddr_deploy.network.heads.base import Head
 from nddr_deploy.network.initial import initialise
 from nddr_deploy.network.stage import scaled
@@ -46,12 +47,23 @@ class Classifier(Head):
 
 
 class PooledLinear(Head):
-    """The global mean, then one fully connected layer: ResNet's classifier. Takes any image size."""
+    """The global mean, then one fully connected layer: ResNet's classifier.
+
+    Args:
+        dropout: share of the means left out in training.
+        map_side: the only height and width of the last map that it takes, for networks whose pooling has a fixed size
+            (7: images of 193 to 224 pixels at output stride 32); None takes any.
+    """
 
     output = "pooled"
 
-    def __init__(self, channels_in: int, channels_out: int, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, *, dropout: float = 0.0, map_side: int | None = None
+    ) -> None:
         super().__init__()
+        if map_side is not None and (type(map_side) is not int or map_side < 1):
+            raise ConfigError(f"pooled_head_options.map_side: expected a number of pixels from 1; got {map_side!r}.")
+        self.map_side = map_side
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels_in, channels_out)
         initialise(self)
