@@ -120,12 +120,12 @@ def last_map_side(stages: Sequence[Stage], side: int) -> int:
 
     Found by trying, without data.
     """
-    x = torch.empty((2, 3, side, side), device="meta")
     try:
+        x = torch.empty((2, 3, side, side), device="meta")
         for stage in stages:
             weights = {name: tensor.to("meta") for name, tensor in stage.state_dict().items()}
             x = torch.func.functional_call(stage, weights, (x,))
-    except RuntimeError:  # what PyTorch raises for an output without pixels
+    except RuntimeError:  # what PyTorch raises for an output without pixels, and for more pixels than it can count
         return 0
     return x.shape[-1]
 
