@@ -75,7 +75,7 @@ def test_every_dilation_reads_inside_a_larger_picture(tmp_path: Path, name: str)
 
 
 def test_the_manifest_carries_what_the_format_fixes(tmp_path: Path) -> None:
-    manifest = parity(tmp_path, written(tmp_path, "shortcut"), "shortcut", ODD).manifest
+    manifest = parity(tmp_path, written(tmp_path, "shortcut"), "shortcut").manifest
 
     assert [(task.name, task.kind, task.channels) for task in manifest.tasks] == [
         ("segmentation", "segmentation", 40),
