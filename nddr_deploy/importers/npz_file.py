@@ -65,8 +65,8 @@ def open_npz(path: Path) -> NpzVariables:
             name = member.filename.removesuffix(".npy")
             if name == member.filename or name in shapes:
                 raise ValueError(f"its entry {member.filename!r} is no .npy file, or there twice")
-            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise ValueError(f"its entry {member.filename!r} is packed as numpy does not")
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.comment:
+                raise ValueError(f"its entry {member.filename!r} is not packed as numpy does it")
             shapes[name], types[name] = _header(archive, member)
     except Exception as error:  # a broken file makes the readers raise almost anything
         raise ModelFileError(f"{path} is no .npz file of arrays, or a damaged one: {error}. Save it again.") from error

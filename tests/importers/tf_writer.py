@@ -37,6 +37,16 @@ def write_tf_checkpoint(
 
 def table(entries: Entries, block_bytes: int = 2048, *, compression: int = 0) -> bytes:
     """A whole `.index` file."""
+    groups: list[list[tuple[bytes, bytes]]] = [[]]
+    for key, value in entries:
+        if sum(len(key) + len(value) for key, value in groups[-1]) >= block_bytes:
+            groups.append([])
+        groups[-1].append((key, value))
+    return table_of_blocks([(group[-1][0], block(group)) for group in groups], compression=compression)
+
+
+def table_of_blocks(blocks: Iterable[tuple[bytes, bytes]], *, compression: int = 0) -> bytes:
+    """A whole `.index` file of blocks as they are, each with its last key."""
     content = bytearray()
 
     def add(block: bytes) -> bytes:
@@ -46,15 +56,7 @@ def table(entries: Entries, block_bytes: int = 2048, *, compression: int = 0) ->
         content.extend(stored + masked_crc32c(stored).to_bytes(4, "little"))
         return handle
 
-    index: list[tuple[bytes, bytes]] = []
-    waiting: list[tuple[bytes, bytes]] = []
-    for key, value in entries:
-        waiting.append((key, value))
-        if sum(len(key) + len(value) for key, value in waiting) >= block_bytes:
-            index.append((key, add(block(waiting))))
-            waiting = []
-    if waiting:
-        index.append((waiting[-1][0], add(block(waiting))))
+    index = [(last, add(block)) for last, block in blocks]
     handles = add(block([])) + add(block(index, restart_interval=1))
     return bytes(content + handles.ljust(40, b"\0") + MAGIC)
 
