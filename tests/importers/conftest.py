@@ -16,6 +16,6 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def no_search_for_the_smallest_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is tested elsewhere, and takes a third of the time."""
-    monkeypatch.setattr("nddr_deploy.network.build.smallest_side", lambda stages: 1)
+def no_search_for_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which sizes a network takes is found by trying: most of the time of a test here. The refusals test it."""
+    monkeypatch.setattr("nddr_deploy.network.build.image_sides", lambda stages, maps: (193, 224) if maps else (1, None))

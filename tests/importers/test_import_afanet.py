@@ -13,17 +13,11 @@ from foreign_parity import Result, check_parity, check_plain_graph, check_upsamp
 from foreign_weights import IMAGENET, Image, Weights, picture, resize
 from torch import Tensor
 
-pytestmark = pytest.mark.usefixtures("no_search_for_the_smallest_size", "no_search_for_face_sizes")
+pytestmark = pytest.mark.usefixtures("no_search_for_sizes")
 
 EVEN, ODD = (64, 96), (65, 97)
 WIDE = (321, 337)  # the last map is 21 x 22: the head's dilation of 18 reads inside it
 FACES = [(200, 224), (193, 211)]
-
-
-@pytest.fixture
-def no_search_for_face_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes most of the time, and the refusals test it."""
-    monkeypatch.setattr("nddr_deploy.network.build.image_sides", lambda stages, maps: (193, 224) if maps else (1, None))
 
 
 @cache

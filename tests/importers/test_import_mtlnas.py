@@ -16,7 +16,7 @@ from foreign_weights import Image, Weights, picture, resize
 from nddr_deploy.errors import NddrError
 from nddr_deploy.export.recipe import export_checkpoint
 
-pytestmark = pytest.mark.usefixtures("no_search_for_the_smallest_size")
+pytestmark = pytest.mark.usefixtures("no_search_for_sizes")
 
 EVEN, ODD = (64, 96), (65, 97)
 WIDE = (145, 178)  # raw map 18 x 22: the head's dilation of 12 reads inside it

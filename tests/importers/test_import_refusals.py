@@ -29,6 +29,7 @@ from nddr_deploy.export.recipe import export_checkpoint
 
 PLAIN, SIDE = Vgg(), Vgg(fusion="single_side")
 TWO = ResNet(("depth", "semseg"))
+QUICK = pytest.mark.usefixtures("no_search_for_sizes")
 
 
 @cache
@@ -143,6 +144,7 @@ KEYS = {
 }
 
 
+@QUICK
 @pytest.mark.parametrize("format", KEYS)
 def test_a_missing_tensor_is_named(tmp_path: Path, format: str) -> None:
     tensors = dict(weights(format))
@@ -151,6 +153,7 @@ def test_a_missing_tensor_is_named(tmp_path: Path, format: str) -> None:
     refused(save(tmp_path / "ckpt.pth", content(format, tensors)), KEYS[format].removeprefix("module."))
 
 
+@QUICK
 @pytest.mark.parametrize("format", KEYS)
 def test_an_unexpected_tensor_is_named(tmp_path: Path, format: str) -> None:
     key = KEYS[format].rpartition(".")[0] + ".gain"
@@ -159,6 +162,7 @@ def test_an_unexpected_tensor_is_named(tmp_path: Path, format: str) -> None:
     refused(save(tmp_path / "ckpt.pth", content(format, tensors)), key.removeprefix("module."))
 
 
+@QUICK
 @pytest.mark.parametrize("format", KEYS)
 def test_a_tensor_of_another_shape_is_named(tmp_path: Path, format: str) -> None:
     key = KEYS[format]
@@ -167,6 +171,7 @@ def test_a_tensor_of_another_shape_is_named(tmp_path: Path, format: str) -> None
     refused(save(tmp_path / "ckpt.pth", content(format, tensors)), key.removeprefix("module."))
 
 
+@QUICK
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf], ids=str)
 @pytest.mark.parametrize("format", KEYS)
 def test_a_value_that_is_not_finite_is_named(tmp_path: Path, format: str, value: float) -> None:
@@ -292,7 +297,7 @@ def test_an_unknown_choice_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_of_another_format_than_the_forced_one_is_refused(tmp_path: Path) -> None:
-    refused(save(tmp_path / "ckpt.pth", state_dict(weights("afanet_pixel"))), "vandenhende", format="vandenhende")
+    refused(save(tmp_path / "ckpt.pth", state_dict(weights("afanet_pixel"))), "ckpt.pth", format="vandenhende")
 
 
 def test_what_is_not_recognised_lists_the_formats_and_the_first_keys(tmp_path: Path) -> None:
@@ -328,6 +333,7 @@ def test_twins_of_a_convolution_that_differ_are_refused(tmp_path: Path, part: st
     refused(save(tmp_path / "ckpt.pth", mtlnas_content(tensors, PLAIN)), key)
 
 
+@QUICK
 @pytest.mark.parametrize("format", ["afanet_pixel", "afanet_image"])
 def test_twins_of_a_downsample_that_differ_are_refused(tmp_path: Path, format: str) -> None:
     prefix = "backbone." if format == "afanet_pixel" else ""

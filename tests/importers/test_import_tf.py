@@ -14,7 +14,7 @@ from foreign_tf import MEAN_BGR, Variables, forward, resized, variables_of, weig
 from foreign_vgg import WIDTHS, Vgg
 from foreign_weights import Image, Weights, picture
 
-pytestmark = pytest.mark.usefixtures("no_search_for_the_smallest_size")
+pytestmark = pytest.mark.usefixtures("no_search_for_sizes")
 
 EVEN, ODD = (64, 96), (65, 97)
 WIDE = (145, 178)  # raw map 19 x 23: the head's dilation of 12 reads inside it

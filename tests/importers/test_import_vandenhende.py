@@ -13,7 +13,7 @@ from foreign_parity import Outputs, Result, check_parity, check_plain_graph, che
 from foreign_resnet import STAGES, ResNet, forward, in_order, upsampled, weights_of
 from foreign_weights import IMAGENET, Image, Weights, picture, resize
 
-pytestmark = pytest.mark.usefixtures("no_search_for_the_smallest_size")
+pytestmark = pytest.mark.usefixtures("no_search_for_sizes")
 
 EVEN, ODD = (64, 96), (65, 97)
 WIDE = (321, 305)  # raw map 41 x 39: the head's dilation of 36 reads inside it
