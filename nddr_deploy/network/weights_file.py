@@ -14,6 +14,7 @@ import torch
 
 from nddr_deploy import optional
 from nddr_deploy.errors import ModelFileError
+from nddr_deploy.network.container import check_container, check_tensors
 
 
 def read_torch_file(path: str | os.PathLike[str]) -> Any:
@@ -22,12 +23,11 @@ def read_torch_file(path: str | os.PathLike[str]) -> Any:
     Raises:
         ModelFileError: no such file, a truncated or foreign file, or one that asks for code when it is loaded.
     """
-    if not Path(path).is_file():
-        raise ModelFileError(f"{path} is no file. Give the path of a checkpoint or a weight file.")
+    file = checked_file(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read raises
-            return torch.load(path, map_location="cpu", weights_only=True)
+            values = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file makes the readers raise almost anything
         wanted = re.search(r"GLOBAL (\S+)", str(error))
         if isinstance(error, pickle.UnpicklingError) and wanted:
@@ -38,6 +38,21 @@ def read_torch_file(path: str | os.PathLike[str]) -> Any:
         raise ModelFileError(
             f"{path} cannot be read as a PyTorch file: it is truncated, damaged or of another kind. Copy it again."
         ) from error
+    check_tensors(values, file)
+    return values
+
+
+def checked_file(path: str | os.PathLike[str]) -> Path:
+    """The path of a file that `torch.load` may be given.
+
+    Raises:
+        ModelFileError: no such file, or one that PyTorch would not just read.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ModelFileError(f"{path} is no file. Give the path of a checkpoint or a weight file.")
+    check_container(file)
+    return file
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
