@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
+from copy import deepcopy
 from math import prod
 from typing import Any
 
@@ -91,6 +92,7 @@ def image_sides(stages: Sequence[Stage], map_sides: Collection[int]) -> tuple[in
     Raises:
         ConfigError: no image has such a map.
     """
+    stages = outlines(stages)
     if not map_sides:
         return smallest_side(stages), None
     smallest, largest = first_side(stages, max(map_sides)), first_side(stages, min(map_sides) + 1) - 1
@@ -115,19 +117,34 @@ def first_side(stages: Sequence[Stage], map_side: int) -> int:
 
 
 @torch.no_grad()
-def last_map_side(stages: Sequence[Stage], side: int) -> int:
+def last_map_side(stages: Sequence[nn.Module], side: int) -> int:
     """Height and width of the last stage's map for an image of this side; 0: a stage has nothing left to work on.
 
-    Found by trying, without data.
+    Args:
+        stages: from `outlines`.
     """
     try:
         x = torch.empty((2, 3, side, side), device="meta")
         for stage in stages:
-            weights = {name: tensor.to("meta") for name, tensor in stage.state_dict().items()}
-            x = torch.func.functional_call(stage, weights, (x,))
+            x = stage(x)
     except RuntimeError:  # what PyTorch raises for an output without pixels, and for more pixels than it can count
         return 0
     return x.shape[-1]
+
+
+def outlines(stages: Sequence[Stage]) -> list[Stage]:
+    """Copies that have the stages' shapes and no values; without BatchNorm, which changes no shape and takes long."""
+    copies = []
+    for stage in stages:
+        tensors = (*stage.parameters(), *stage.buffers())
+        empty: dict[int, torch.Tensor] = {id(tensor): torch.empty_like(tensor, device="meta") for tensor in tensors}
+        copy = deepcopy(stage, empty)
+        for name, layer in list(copy.named_modules()):
+            if isinstance(layer, nn.BatchNorm2d):
+                parent, _, leaf = name.rpartition(".")
+                setattr(copy.get_submodule(parent), leaf, nn.Identity())
+        copies.append(copy)
+    return copies
 
 
 def _checked_names(tasks: Sequence[Task]) -> tuple[str, ...]:

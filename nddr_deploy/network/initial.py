@@ -13,6 +13,8 @@ def initialise(module: nn.Module, deviation: float | None = None) -> None:
 
     Source: torchvision's VGG and ResNet start the same way.
     """
+    if any(parameter.is_meta for parameter in module.parameters()):
+        return  # shapes without values
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             if deviation is None:
