@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -23,10 +23,40 @@ from nddr_deploy.network.config import NetworkConfig
 from nddr_deploy.network.network import MultiTaskNetwork
 from nddr_deploy.network.weights_file import read_torch_file
 from nddr_deploy.preprocess import Preprocess
+from nddr_deploy.resize import Convention
 from nddr_deploy.tasks import Task, task_from_dict
 
 FORMAT = "nddr-deploy-checkpoint/1"
 METADATA_KEY = "nddr_deploy.checkpoint"  # one key only: safetensors writes several in any order
+
+
+class Trained(Protocol):
+    """A trained network with what its user must know: a checkpoint, or a network of the user's own code.
+
+    Attributes:
+        tasks: in the order of the outputs.
+        preprocess: what the network was trained with.
+        size_hw: the image size it was trained for, in pixels.
+        resize: the convention in which raw outputs are brought to the image's size.
+        description: one line for people.
+        notes: things worth knowing, copied into exported files.
+    """
+
+    @property
+    def tasks(self) -> tuple[Task, ...]: ...
+    @property
+    def preprocess(self) -> Preprocess: ...
+    @property
+    def size_hw(self) -> tuple[int, int]: ...
+    @property
+    def resize(self) -> Convention: ...
+    @property
+    def description(self) -> str: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+
+    def build(self) -> MultiTaskNetwork:
+        """The network with its weights, in evaluation mode."""
 
 
 @dataclass(frozen=True, eq=False)  # tensors have no single truth value
@@ -52,6 +82,15 @@ class Checkpoint:
     config: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def resize(self) -> Convention:
+        return self.network.resize
+
+    @property
+    def description(self) -> str:
+        """`vgg16_deeplab + nddr (bn-conv), shortcut per task`."""
+        return self.network.describe()
 
     def build(self) -> MultiTaskNetwork:
         """The network with these weights (copies), in evaluation mode. Draws no random numbers.

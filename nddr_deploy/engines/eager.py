@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from nddr_deploy.checkpoint import Checkpoint, load_checkpoint
+from nddr_deploy.checkpoint import Trained, load_checkpoint
 from nddr_deploy.engines.base import Engine
 from nddr_deploy.engines.machine import default_threads
 from nddr_deploy.errors import UnsupportedError
@@ -27,7 +27,7 @@ class TorchEngine(Engine):
     """Runs a checkpoint in PyTorch on the CPU. It takes any batch and any size.
 
     Args:
-        source: a checkpoint file of `nddr-train`, `nddr-import` or `save_checkpoint`, or what was loaded from one.
+        source: a checkpoint file of `nddr-train`, `nddr-import` or `save_checkpoint`, or something trained.
         threads: of one pass; None is `machine.default_threads()`. PyTorch has one setting per process: it is put in
             place around each pass and put back afterwards.
         precision: "fp32", or "bf16": autocast, outputs in float32.
@@ -44,7 +44,7 @@ class TorchEngine(Engine):
 
     def __init__(
         self,
-        source: Path | Checkpoint,
+        source: Path | Trained,
         *,
         threads: int | None = None,
         precision: str | None = None,
@@ -55,13 +55,13 @@ class TorchEngine(Engine):
             raise UnsupportedError(f"PyTorch on a CPU runs checkpoints in fp32 or bf16; asked for {precision}.")
         if compiled:
             check_compiler()
-        checkpoint = source if isinstance(source, Checkpoint) else load_checkpoint(source)
+        checkpoint = load_checkpoint(source) if isinstance(source, Path) else source
         self.manifest = Manifest(
             tasks=checkpoint.tasks,
             preprocess=checkpoint.preprocess,
             size_hw=size_hw or checkpoint.size_hw,
             dynamic=("batch", "size"),
-            resize=checkpoint.network.resize,
+            resize=checkpoint.resize,
             notes=checkpoint.notes,
         )
         self.precision = precision or "fp32"

@@ -6,6 +6,12 @@ import sys
 from collections.abc import Sequence
 
 from nddr_deploy.command import Parser, parse_list, parse_size, run_command
+from nddr_deploy.importers.arguments import add_import_arguments, import_choices
+
+EPILOG = """examples:
+  nddr-export runs/rooms/ckpt.pt --output model.onnx --size 480x640
+  nddr-export their-ckpt-20000.pth --output model.onnx --size 480x640
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,9 +24,9 @@ def _main(argv: Sequence[str]) -> int:
         "Write a checkpoint as one ONNX file: pre-processing inside, BatchNorm folded, one output per task.\n"
         "Its results are compared with PyTorch's on several images; where they differ, no file is written and the\n"
         "exit status is 1.",
-        epilog="example: nddr-export runs/rooms/ckpt.pt --output model.onnx --size 480x640",
+        epilog=EPILOG,
     )
-    parser.add_argument("checkpoint", help="a checkpoint of nddr-train (.pt)")
+    parser.add_argument("checkpoint", help="a checkpoint of nddr-train (.pt), or of other public NDDR code")
     parser.add_argument("--output", metavar="FILE", help="the ONNX file (default: the checkpoint's path with .onnx)")
     parser.add_argument(
         "--size",
@@ -47,6 +53,11 @@ def _main(argv: Sequence[str]) -> int:
         "--tasks", type=parse_list, metavar="LIST", help="tasks to keep, in the order of the outputs (default: all)"
     )
     parser.add_argument("--opset", type=int, default=17, metavar="N", help="ONNX opset, 17 to 20 (default: 17)")
+    add_import_arguments(parser).add_argument(
+        "--from-module",
+        metavar="MODULE:FUNCTION",
+        help="your own function that loads the checkpoint; see docs/importing/from_module.md",
+    )
     parser.add_argument("--report", metavar="FILE", help="write the outcome, parity above all, as JSON (default: not)")
     parser.add_argument(
         "--verbose", action="store_true", help="show also what every BatchNorm layer became, with its difference"
@@ -67,6 +78,8 @@ def _main(argv: Sequence[str]) -> int:
         outputs=options.outputs,
         tasks=options.tasks,
         opset=options.opset,
+        **import_choices(options),
+        from_module=options.from_module,
         report=options.report,
         verbose=options.verbose,
     )

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Literal, cast
 
-from nddr_deploy.checkpoint import Checkpoint
+from nddr_deploy.checkpoint import Trained
 from nddr_deploy.errors import ConfigError, unknown_choice
 from nddr_deploy.export.to_onnx import EXPORTER, check_opset
 from nddr_deploy.manifest import Manifest
-from nddr_deploy.network.config import NetworkConfig
 from nddr_deploy.tasks.base import Task
 
 Outputs = Literal["raw", "decoded"]
@@ -18,7 +17,7 @@ DYNAMIC: tuple[Literal["batch", "size"], ...] = ("batch", "size")
 
 
 def plan(
-    checkpoint: Checkpoint,
+    checkpoint: Trained,
     checkpoint_hash: str,
     *,
     size_hw: tuple[int, int] | None,
@@ -54,8 +53,8 @@ def plan(
         size_hw=size_hw or checkpoint.size_hw,
         batch=batch or 1,
         dynamic=tuple(name for name in DYNAMIC if name in dynamic),
-        resize=checkpoint.network.resize,
-        network=describe(checkpoint.network),
+        resize=checkpoint.resize,
+        network=checkpoint.description,
         opset=opset,
         hashes={"checkpoint": checkpoint_hash},
         versions={
@@ -81,15 +80,3 @@ def choose_tasks(tasks: Sequence[Task], names: Sequence[str] | None) -> tuple[Ta
         if list(names).count(name) > 1:
             raise ConfigError(f"tasks: {name!r} was named twice. Name each task once.")
     return tuple(known[name] for name in names)
-
-
-def describe(network: NetworkConfig) -> str:
-    """`vgg16_deeplab + nddr (bn-conv), shortcut per task`."""
-    text = network.backbone
-    if network.fusion != "none":
-        text += f" + {network.fusion}"
-    if network.fusion == "nddr":
-        text += f" ({network.fusion_options.get('order', 'bn-conv')})"
-    if network.shortcut != "none":
-        text += f", shortcut {network.shortcut.replace('_', ' ')}"
-    return text

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from nddr_deploy.checkpoint import load_checkpoint
+from nddr_deploy.checkpoint import Trained
 from nddr_deploy.engines import open_engine
 from nddr_deploy.engines.eager import TorchEngine
-from nddr_deploy.errors import ConfigError, InputError, ParityError
+from nddr_deploy.errors import ConfigError, ModelFileError, ParityError, UnsupportedError
 from nddr_deploy.evaluate.decode import decode_outputs
 from nddr_deploy.evaluate.parity import ParityReport, check_parity
 from nddr_deploy.evaluate.probe_images import probe_images
@@ -25,9 +26,14 @@ from nddr_deploy.export.report import ExportReport
 from nddr_deploy.export.to_onnx import to_onnx
 from nddr_deploy.export.trace import trace
 from nddr_deploy.files import finished_file, sha256
+from nddr_deploy.importers import Choices, read_checkpoint
+from nddr_deploy.importers.module import load_from_module
 from nddr_deploy.manifest import Manifest
 from nddr_deploy.preprocess import Fit, Image
 from nddr_deploy.tasks.base import Array
+
+# What is taken off a checkpoint's name: public code writes "x.pth.tar", and "model.ckpt-20000" has no suffix at all.
+ENDINGS = (".tar", ".pth", ".pt", ".safetensors", ".npz", ".index", ".meta", ".data-00000-of-00001")
 
 
 def export_checkpoint(
@@ -40,6 +46,11 @@ def export_checkpoint(
     outputs: str = "raw",
     tasks: Sequence[str] | None = None,
     opset: int = 17,
+    format: str | None = None,
+    assume: Mapping[str, str] | None = None,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
+    from_module: str | None = None,
     report: str | os.PathLike[str] | None = None,
     verbose: bool = False,
 ) -> ExportReport:
@@ -49,7 +60,7 @@ def export_checkpoint(
     name only after ONNX Runtime, running it, agreed with the unfolded network on noise, gradients and shapes.
 
     Args:
-        checkpoint: what `nddr-train` or `save_checkpoint` wrote.
+        checkpoint: what `nddr-train` or `save_checkpoint` wrote, or a checkpoint of other code, see `importers`.
         output: the ONNX file; None is the checkpoint's path with `.onnx`.
         size_hw: height and width of the images in pixels; None is the size that the network was trained for.
         batch: images per pass; None is 1.
@@ -57,6 +68,8 @@ def export_checkpoint(
         outputs: "raw", each head's output before resizing, or "decoded", full-size results in the task's unit.
         tasks: names of the tasks to keep, in the order of the outputs; None keeps all. What only others need is cut.
         opset: 17 to 20.
+        format, assume, mean, std: what a checkpoint of other code leaves open, see `import_checkpoint`.
+        from_module: "package.module:function" of the user's own code that loads the checkpoint into a `StagedNetwork`.
         report: a JSON file for the outcome, parity above all; written also when parity fails.
         verbose: compare also layer by layer, for the report.
 
@@ -67,21 +80,28 @@ def export_checkpoint(
         UnsupportedError: the network has a layer that cannot be exported.
         ParityError: the file's results are not PyTorch's; no file is written.
     """
-    source = Path(checkpoint)
-    path = Path(output) if output is not None else source.with_suffix(".onnx")
+    path = Path(output) if output is not None else default_output(Path(checkpoint))
     if path.suffix != ".onnx":
         raise ConfigError(f"output: {path} should end in .onnx, by which engines know what they open.")
-    loaded = load_checkpoint(source)
+    load = partial(_load, checkpoint, Choices(format, assume or {}, mean, std, size_hw), from_module)
+    trained, source, about = load()
     manifest = plan(
-        loaded, sha256(source), size_hw=size_hw, batch=batch, dynamic=dynamic, outputs=outputs, tasks=tasks, opset=opset
+        trained,
+        sha256(source),
+        size_hw=size_hw,
+        batch=batch,
+        dynamic=dynamic,
+        outputs=outputs,
+        tasks=tasks,
+        opset=opset,
     )
-    network = loaded.build()
-    del loaded  # a copy of all weights
-    if min(manifest.size_hw) < network.minimum_side:
-        height, width = manifest.size_hw
-        raise InputError(
-            f"This network takes images of at least {network.minimum_side}x{network.minimum_side} pixels; asked for "
-            f"{height}x{width}. Choose a larger --size."
+    network = trained.build()
+    del trained  # a copy of all weights
+    network.check_size(manifest.size_hw)
+    if network.maximum_side is not None and "size" in manifest.dynamic:
+        raise UnsupportedError(
+            f"dynamic: this network takes only sides of {network.minimum_side} to {network.maximum_side} pixels, which "
+            "a graph of open size cannot check. Export one file per size."
         )
     images = probe_batches(manifest)
     example = [torch.from_numpy(images[0])]
@@ -94,8 +114,10 @@ def export_checkpoint(
 
     with finished_file(path) as temporary:
         nodes = to_onnx(folded, manifest, temporary, example[0])
-        parity = parity_with_checkpoint(source, temporary, manifest, images)
-        done = ExportReport(source, path, manifest, temporary.stat().st_size, nodes, entries, parity, differences)
+        parity = parity_with_checkpoint(load()[0], temporary, manifest, images)
+        done = ExportReport(
+            source, about, path, manifest, temporary.stat().st_size, nodes, entries, parity, differences
+        )
         if report is not None:
             with finished_file(report) as json_file:
                 json_file.write_text(json.dumps(done.to_dict(), indent=1) + "\n")
@@ -104,10 +126,38 @@ def export_checkpoint(
     return done
 
 
+def _load(path: str | os.PathLike[str], choices: Choices, from_module: str | None) -> tuple[Trained, Path, list[str]]:
+    """What to export, the file it is in, and lines about what was recognised."""
+    if from_module is None:
+        imported = read_checkpoint(path, choices)
+        return imported.checkpoint, imported.path, imported.lines()
+    if choices:
+        raise ConfigError(
+            "from_module: the function says everything about the network; leave format, assume, mean and std out."
+        )
+    if not Path(path).is_file():
+        raise ModelFileError(f"{path} is no file. Give the checkpoint that {from_module} is to load.")
+    return load_from_module(from_module, path), Path(path), [f"found    {path}: loaded by {from_module}"]
+
+
+def default_output(checkpoint: Path) -> Path:
+    """The checkpoint's path with `.onnx`; inside the folder where a folder of TensorFlow checkpoints was given."""
+    if checkpoint.is_dir():
+        return checkpoint / "model.onnx"
+    name = checkpoint.name
+    for ending in ENDINGS:
+        name = name.removesuffix(ending)
+    return checkpoint.with_name(f"{name}.onnx")
+
+
 def parity_with_checkpoint(
-    checkpoint: Path, onnx_file: Path, manifest: Manifest, images: Sequence[Image]
+    checkpoint: Trained, onnx_file: Path, manifest: Manifest, images: Sequence[Image]
 ) -> ParityReport:
-    """ONNX Runtime on the file against the checkpoint's own network, loaded anew and not folded, in PyTorch."""
+    """ONNX Runtime on the file against the checkpoint's own network, not folded, in PyTorch.
+
+    Args:
+        checkpoint: loaded anew, so that nothing the export did can have touched it.
+    """
     with TorchEngine(checkpoint, precision="fp32") as trained, open_engine(onnx_file, "onnxruntime") as exported:
 
         def reference(batch: Image) -> dict[str, Array]:

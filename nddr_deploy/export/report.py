@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ class ExportReport:
 
     Attributes:
         checkpoint, path: the files read and written.
+        imported: what was recognised in a checkpoint of other code; empty for our own.
         manifest: as in the file.
         size_bytes, nodes: of the file and its graph.
         folded: what became of each BatchNorm layer.
@@ -27,6 +28,7 @@ class ExportReport:
     """
 
     checkpoint: Path
+    imported: Sequence[str]
     path: Path
     manifest: Manifest
     size_bytes: int
@@ -38,6 +40,7 @@ class ExportReport:
     def to_dict(self) -> dict[str, Any]:
         return {
             "checkpoint": self.checkpoint.name,
+            "notes": list(self.manifest.notes),
             "file": self.path.name,
             "bytes": self.size_bytes,
             "nodes": self.nodes,
@@ -59,6 +62,7 @@ class ExportReport:
         height, width = manifest.size_hw
         names = ", ".join(task.name for task in manifest.tasks)
         lines = [
+            *self.imported,
             f"read     {self.checkpoint}: {manifest.network}; {names} ({manifest.outputs})",
             f"input    images: uint8 ({_open('batch', manifest, manifest.batch)}, {_open('size', manifest, height)}, "
             f"{_open('size', manifest, width)}, 3) RGB",

@@ -40,7 +40,10 @@ def plan(foreign: Foreign, choices: Choices) -> Plan:
             fused_stages=FUSED,
             resize="align_corners",
             head="deeplab_v3plus",
-            head_options={"width": foreign.outputs("A_aspp.conv1.weight") / 256},
+            head_options={
+                "width": foreign.outputs("A_aspp.conv1.weight") / 256,
+                "low_level_channels": foreign.outputs("A_decoder.conv1.weight"),
+            },
         ),
         tasks=(Segmentation(TASKS[0], classes=class_names([NYU40], labels)), Depth(TASKS[1])),
         preprocess=with_overrides(Preprocess(), choices),

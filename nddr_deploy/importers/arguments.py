@@ -9,7 +9,7 @@ from typing import Any
 from nddr_deploy.importers.table import IMPORTERS
 
 
-def add_import_arguments(parser: argparse.ArgumentParser) -> None:
+def add_import_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group = parser.add_argument_group("foreign checkpoints")
     group.add_argument(
         "--format", metavar="NAME", help=f"one of {', '.join(IMPORTERS)} (default: recognised by the file's keys)"
@@ -26,6 +26,7 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> None:
         "--mean", type=_triple, metavar="R,G,B", help="in the format's own value range (default: the format's)"
     )
     group.add_argument("--std", type=_triple, metavar="R,G,B", help="likewise")
+    return group
 
 
 def import_choices(options: argparse.Namespace) -> dict[str, Any]:

@@ -134,6 +134,11 @@ def _import(foreign: Foreign, choices: Choices) -> Imported:
 def _recognised(foreign: Foreign, asked: str | None) -> tuple[str, Importer]:
     importers: dict[str, Importer] = {name: optional.load(target) for name, target in IMPORTERS.items()}
     if asked is not None:
+        if not importers[asked].recognise(foreign):
+            raise ModelFileError(
+                f"{foreign.path} is no {asked} file: its keys begin with {first_keys(list(foreign.shapes))}; expected "
+                f"keys such as {importers[asked].keys}. Leave --format out to have it recognised."
+            )
         return asked, importers[asked]
     found = [name for name, importer in importers.items() if importer.recognise(foreign)]
     if len(found) == 1:

@@ -39,6 +39,17 @@ class NetworkConfig:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def describe(self) -> str:
+        """`vgg16_deeplab + nddr (bn-conv), shortcut per task`."""
+        text = self.backbone
+        if self.fusion != "none":
+            text += f" + {self.fusion}"
+        if self.fusion == "nddr":
+            text += f" ({self.fusion_options.get('order', 'bn-conv')})"
+        if self.shortcut != "none":
+            text += f", shortcut {self.shortcut.replace('_', ' ')}"
+        return text
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> NetworkConfig:
         unknown = sorted(set(values) - set(cls.__dataclass_fields__))

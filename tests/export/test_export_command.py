@@ -91,7 +91,7 @@ def test_the_report_is_json_with_every_heads_parity(tmp_path: Path) -> None:
         (["--tasks", "normals,normals"], "tasks: 'normals' was named twice"),
         (["--tasks", ","], "tasks: none were named. Choose from: segmentation, normals"),
         (["--opset", "12"], "opset: 12 cannot be written"),
-        (["--size", "8x400"], r"at least \d+x\d+ pixels; asked for 8x400. Choose a larger --size"),
+        (["--size", "8x400"], r"at least \d+x\d+ pixels; got 8x400. Choose a larger size"),
         (["--dynamic", "batch,width"], "dynamic: 'width' is unknown. Choose one of: batch, size"),
         (["--dynamic", "batch", "--batch", "2"], "Give --batch or --dynamic batch"),
         (["--batch", "0"], "batch: got 0; expected a whole number from 1"),

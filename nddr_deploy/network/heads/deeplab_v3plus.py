@@ -27,9 +27,10 @@ class DeeplabV3Plus(Head):
     Args:
         stages: one stream's, for the channels of the early output.
         resize: the convention in which the pyramid's output is resized.
-        width: factor on the 256 channels of the pyramid and the refinement, and on the 48 of the early feature.
+        width: factor on the 256 channels of the pyramid and the refinement.
         rates: dilations of the pyramid's 3x3 branches: 6, 12, 18 at output stride 16.
         low_level_stage: number, from 1, of the stage whose output before fusion is the early feature.
+        low_level_channels: what the early feature is reduced to; None: 48 times `width`.
         dropout: share of the pyramid's output, and of the first 3x3 convolution's, left out in training.
 
     Raises:
@@ -51,6 +52,7 @@ class DeeplabV3Plus(Head):
         width: float = 1.0,
         rates: Sequence[int] = (6, 12, 18),
         low_level_stage: int = 2,
+        low_level_channels: int | None = None,
         dropout: float = 0.5,
         bn_eps: float = 1e-5,
         bn_momentum: float = 0.1,
@@ -62,7 +64,8 @@ class DeeplabV3Plus(Head):
                 f"got {low_level_stage}."
             )
         self.low_level_stage = low_level_stage
-        hidden, reduced = scaled(256, width), scaled(48, width)
+        hidden = scaled(256, width)
+        reduced = scaled(48, width) if low_level_channels is None else low_level_channels
 
         def conv_bn_relu(source: int, target: int, kernel: int) -> list[nn.Module]:
             conv = nn.Conv2d(source, target, kernel, padding=kernel // 2, bias=False)
