@@ -69,7 +69,10 @@ def test_raw_maps_equal_the_formulas(tmp_path: Path, size_hw: tuple[int, int]) -
 
 
 def test_every_dilation_reads_inside_a_larger_picture(tmp_path: Path) -> None:
-    result = pixel_parity(tmp_path, WIDE)
+    weights = pixel_weights(size_hw=WIDE)
+    file = save(tmp_path / "model.pth", state_dict(weights))
+
+    result = check_parity(file, lambda image: pixel_forward(weights, image), WIDE, onnx_file=tmp_path / "model.onnx")
 
     check_upsampled(result, lambda output, size: resize(output, size, align_corners=True))
 

@@ -69,7 +69,11 @@ def test_raw_outputs_equal_the_formulas(tmp_path: Path, name: str, size_hw: tupl
 
 @pytest.mark.parametrize("name", ["plain", "shortcut, bn after relu"])
 def test_every_dilation_reads_inside_a_larger_picture(tmp_path: Path, name: str) -> None:
-    result = parity(tmp_path, written(tmp_path, name), name, WIDE)
+    variant, _ = VARIANTS[name]
+    weights = weights_of(variant, size_hw=WIDE)
+    file = save(tmp_path / "ckpt.pth", nddrpytorch_content(weights, variant))
+
+    result = check_parity(file, lambda image: forward(weights, image, variant), WIDE, onnx_file=tmp_path / "model.onnx")
 
     check_upsampled(result, lambda output, size: resize(output, size, align_corners=True))
 

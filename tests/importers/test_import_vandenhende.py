@@ -67,7 +67,11 @@ def test_raw_outputs_equal_the_formulas(tmp_path: Path, name: str, size_hw: tupl
 
 
 def test_every_dilation_reads_inside_a_larger_picture(tmp_path: Path) -> None:
-    result = parity(tmp_path, best(tmp_path, "resnet18, two"), "resnet18, two", WIDE)
+    variant, _ = VARIANTS["resnet18, two"]
+    weights = weights_of(variant, size_hw=WIDE)
+    file = save(tmp_path / "best_model.pth.tar", state_dict(weights, "module."))
+
+    result = check_parity(file, lambda image: forward(weights, image, variant), WIDE, onnx_file=tmp_path / "model.onnx")
 
     check_upsampled(result, upsampled)
 
