@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from nddr_deploy.evaluate.parity import ParityReport, check_parity
 from nddr_deploy.evaluate.probe_images import probe_images
 from nddr_deploy.export.equivalence import layer_differences
 from nddr_deploy.export.fold import fold_batchnorm
+from nddr_deploy.export.memory import give_back_memory
 from nddr_deploy.export.model import ExportedModel
 from nddr_deploy.export.plan import plan
 from nddr_deploy.export.report import ExportReport
@@ -114,7 +115,9 @@ def export_checkpoint(
 
     with finished_file(path) as temporary:
         nodes = to_onnx(folded, manifest, temporary, example[0])
-        parity = parity_with_checkpoint(load()[0], temporary, manifest, images)
+        del network, model, folded  # before two runtimes load the weights again
+        give_back_memory()
+        parity = parity_with_checkpoint(lambda: load()[0], temporary, manifest, images)
         done = ExportReport(
             source, about, path, manifest, temporary.stat().st_size, nodes, entries, parity, differences
         )
@@ -151,23 +154,30 @@ def default_output(checkpoint: Path) -> Path:
 
 
 def parity_with_checkpoint(
-    checkpoint: Trained, onnx_file: Path, manifest: Manifest, images: Sequence[Image]
+    load: Callable[[], Trained], onnx_file: Path, manifest: Manifest, images: Sequence[Image]
 ) -> ParityReport:
-    """ONNX Runtime on the file against the checkpoint's own network, not folded, in PyTorch.
+    """ONNX Runtime on the file against the trained network itself, not folded, in PyTorch: one after the other.
 
     Args:
-        checkpoint: loaded anew, so that nothing the export did can have touched it.
+        load: the network anew, so that nothing the export did can have touched it.
     """
-    with TorchEngine(checkpoint, precision="fp32") as trained, open_engine(onnx_file, "onnxruntime") as exported:
-
-        def reference(batch: Image) -> dict[str, Array]:
-            raw = trained.infer(batch)
-            chosen = {task.name: raw[task.name] for task in manifest.tasks}
-            return chosen if manifest.outputs == "raw" else _decoded(chosen, manifest, batch.shape[1:3])
-
+    with TorchEngine(load(), precision="fp32") as trained:
+        expected = iter([_reference(trained, batch, manifest) for batch in images])
+    with open_engine(onnx_file, "onnxruntime") as exported:
         return check_parity(
-            reference, exported.infer, images, manifest.tasks, outputs=manifest.outputs, resize=manifest.resize
+            lambda batch: next(expected),
+            exported.infer,
+            images,
+            manifest.tasks,
+            outputs=manifest.outputs,
+            resize=manifest.resize,
         )
+
+
+def _reference(trained: TorchEngine, batch: Image, manifest: Manifest) -> dict[str, Array]:
+    raw = trained.infer(batch)
+    chosen = {task.name: raw[task.name] for task in manifest.tasks}
+    return chosen if manifest.outputs == "raw" else _decoded(chosen, manifest, batch.shape[1:3])
 
 
 def _decoded(raw: Mapping[str, Array], manifest: Manifest, size_hw: tuple[int, ...]) -> dict[str, Array]:
