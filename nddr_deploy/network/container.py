@@ -40,15 +40,15 @@ def _check_records(path: Path) -> None:
             records = archive.infolist()
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
         raise ModelFileError(f"{path} is a damaged or truncated archive ({error}). Copy it again.") from error
+    if any(record.filename.endswith("/constants.pkl") or "/code/" in record.filename for record in records):
+        raise ModelFileError(
+            f"{path} is a TorchScript archive, a program rather than weights: refused. Save the state dict alone."
+        )
     for record in records:
         if record.compress_type != zipfile.ZIP_STORED:
             raise ModelFileError(
                 f"{path}: its record {record.filename!r} is compressed, which PyTorch never does: refused, for it may "
                 "unpack to any size. Save the checkpoint again with torch.save."
-            )
-        if record.filename.endswith("/constants.pkl") or "/code/" in record.filename:
-            raise ModelFileError(
-                f"{path} is a TorchScript archive, a program rather than weights: refused. Save the state dict alone."
             )
     if sum(record.file_size for record in records) > path.stat().st_size:
         raise ModelFileError(f"{path}: its records claim more bytes than the file has. Copy it again.")
