@@ -134,7 +134,7 @@ def _load(path: str | os.PathLike[str], choices: Choices, from_module: str | Non
     if from_module is None:
         imported = read_checkpoint(path, choices)
         return imported.checkpoint, imported.path, imported.lines()
-    if choices:
+    if choices.settle:
         raise ConfigError(
             "from_module: the function says everything about the network; leave format, assume, mean and std out."
         )

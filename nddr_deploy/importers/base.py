@@ -86,7 +86,9 @@ class Choices:
     std: Triple | None = None
     size_hw: tuple[int, int] | None = None
 
-    def __bool__(self) -> bool:
+    @property
+    def settle(self) -> bool:
+        """Whether they say anything about the file's meaning."""
         return bool(self.format or self.assume or self.mean or self.std)
 
 

@@ -13,8 +13,8 @@ def normals_axes(choices: Choices) -> tuple[tuple[str, str, str] | None, str]:
     text = choices.assume.get(AXES)
     if text is None:
         return None, (
-            "no file says which directions red, green and blue of the label pictures stand for, so results stay in "
-            f"the pictures' own axes (say it with --assume {AXES}=right,up,toward or as it is)"
+            "no file says which directions red, green and blue of the label pictures stand for, so they stay in the "
+            f"pictures' own axes (--assume {AXES}=right,up,toward says it, for example)"
         )
     axes = tuple(part.strip() for part in text.split(","))
     if len(axes) != 3:

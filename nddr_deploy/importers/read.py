@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +58,8 @@ class Imported:
             f"found    {self.path}: {self.format}, {self.variant}",
             f"tasks    {tasks}; features are concatenated in this order",
             f"values   {values}, minus {mean}, divided by {std}; outputs are resized by {checkpoint.network.resize}",
-            *(f"assumed  {sentence}" for sentence in self.assumed),
-            *(f"dropped  {sentence}" for sentence in self.dropped),
+            *(_wrapped("assumed", sentence) for sentence in self.assumed),
+            *(_wrapped("dropped", sentence) for sentence in self.dropped),
         ]
 
 
@@ -74,7 +75,7 @@ def read_checkpoint(path: str | os.PathLike[str], choices: Choices | None = None
         UnsupportedError: it is another network.
         ConfigError: a choice that this file does not leave.
     """
-    choices = choices or Choices()
+    choices = Choices() if choices is None else choices
     if choices.format is not None and choices.format not in IMPORTERS:
         raise unknown_choice("format", choices.format, IMPORTERS)
     variables = find_tf_checkpoint(path)
@@ -86,6 +87,11 @@ def read_checkpoint(path: str | os.PathLike[str], choices: Choices | None = None
     if is_checkpoint(values):
         return _ours(Path(path), checkpoint_from_values(values, path), choices)
     return _import(_pytorch(Path(path), values), choices)
+
+
+def _wrapped(title: str, sentence: str) -> str:
+    indent = " " * 9
+    return textwrap.fill(f"{title:9}{sentence}", 116, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _is_ours(path: str | os.PathLike[str]) -> bool:
@@ -100,7 +106,7 @@ def _is_ours(path: str | os.PathLike[str]) -> bool:
 
 
 def _ours(path: Path, checkpoint: Checkpoint, choices: Choices) -> Imported:
-    if choices:
+    if choices.settle:
         raise ConfigError(
             f"{path} is a checkpoint of nddr-deploy, which leaves nothing open: format, assume, mean and std do not "
             "apply. Leave them out."

@@ -92,6 +92,6 @@ def vgg_tasks(foreign: Foreign, classifiers: tuple[str, str], choices: Choices) 
         )
     axes, assumed = normals_axes(choices)
     segmentation = Segmentation(TASKS[0], classes=class_names([NYU40], labels))
-    coding = "normals: learned as the direction of a colour (n + 1) * 255 / 2; decoded by its larger root, right where "
-    note = f"{coding}the three components add up to -1 or more (else the colour does not tell); {assumed}"
+    coding = "learned as the direction of a colour (n + 1) * 255 / 2, decoded by the larger root, which is right where "
+    note = f"normals: {coding}the components of n add up to -1 or more; {assumed}"
     return (segmentation, Normals(TASKS[1], coding="colour", axes=axes)), note
