@@ -21,23 +21,15 @@ DTYPE = re.compile(r"[<>=|]?([fiu][1248]|b1)")
 LATIN1 = ("latin1", "latin-1", "iso-8859-1")
 
 
-class Refused(pickle.UnpicklingError):
-    """The file asks for a name that is not on the list."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
-
-
 def restricted_pickle() -> ModuleType:
     """A module for `torch.load(pickle_module=...)`."""
     allowed = _allowed()
 
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
-            found = allowed.get((module, name))
+            found = allowed.get(f"{module}.{name}")
             if found is None:
-                raise Refused(f"{module}.{name}")
+                raise pickle.UnpicklingError(f"{module}.{name:.100} is not read beside a config or numpy's numbers")
             return found
 
     def load(file: Any, **options: Any) -> Any:
@@ -48,7 +40,7 @@ def restricted_pickle() -> ModuleType:
     return module
 
 
-def _allowed() -> dict[tuple[str, str], Callable[..., Any]]:
+def _allowed() -> dict[str, Callable[..., Any]]:
     class Config(dict[str, Any]):
         """A yacs `CfgNode`: its settings; the attributes that yacs keeps beside them mean nothing here."""
 
@@ -59,15 +51,15 @@ def _allowed() -> dict[tuple[str, str], Callable[..., Any]]:
         return set(items)
 
     return {
-        ("collections", "OrderedDict"): OrderedDict,
-        ("torch._utils", "_rebuild_tensor_v2"): _tensor_maker(),
-        ("numpy", "dtype"): _dtype_maker(),
-        ("numpy.core.multiarray", "scalar"): _scalar_maker(),
-        ("numpy._core.multiarray", "scalar"): _scalar_maker(),
-        ("_codecs", "encode"): _encoder(),
-        ("builtins", "set"): make_set,
-        ("__builtin__", "set"): make_set,
-        ("yacs.config", "CfgNode"): Config,
+        "collections.OrderedDict": OrderedDict,
+        "torch._utils._rebuild_tensor_v2": _tensor_maker(),
+        "numpy.dtype": _dtype_maker(),
+        "numpy.core.multiarray.scalar": _scalar_maker(),
+        "numpy._core.multiarray.scalar": _scalar_maker(),
+        "_codecs.encode": _encoder(),
+        "builtins.set": make_set,
+        "__builtin__.set": make_set,
+        "yacs.config.CfgNode": Config,
     }
 
 
@@ -104,7 +96,8 @@ class _Dtype:
 def _dtype_maker() -> Callable[..., _Dtype]:
     def dtype(code: Any, *flags: Any) -> _Dtype:
         if not isinstance(code, str) or not DTYPE.fullmatch(code):
-            raise pickle.UnpicklingError(f"a numpy type {code!r:.40}, which is no plain number")
+            kind = f"{code!r:.20}" if isinstance(code, str) else "of its own"
+            raise pickle.UnpicklingError(f"a numpy type {kind}, which is no plain number")
         return _Dtype(code.lstrip("<>=|"))
 
     return dtype
@@ -131,3 +124,6 @@ def _encoder() -> Callable[..., bytes]:
         return text.encode("latin1")
 
     return encode
+
+
+NAMES = frozenset(_allowed())  # beside these, a file may ask only for storages, which PyTorch makes
