@@ -55,21 +55,22 @@ def _check_records(path: Path) -> None:
             _check_end(path, directory)
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, struct.error) as error:
         raise ModelFileError(f"{path} is a damaged or truncated archive ({error}). Copy it again.") from error
+    names = [record.filename for record in records]
+    if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
+        raise ModelFileError(
+            f"{path} is a TorchScript archive, a program rather than weights: refused. Save the state dict alone."
+        )
     for record in records:
         if record.compress_type != zipfile.ZIP_STORED or record.compress_size != record.file_size:
             raise ModelFileError(
                 f"{path}: its record {record.filename[:100]!r} is compressed, which PyTorch never does: refused, for "
                 "it may unpack to any size. Save the checkpoint again with torch.save."
             )
-        if record.filename.endswith("/constants.pkl") or "/code/" in record.filename:
-            raise ModelFileError(
-                f"{path} is a TorchScript archive, a program rather than weights: refused. Save the state dict alone."
-            )
-    if len({record.filename.lower() for record in records}) < len(records):
+    if len({name.lower() for name in names}) < len(names):  # PyTorch does not tell cases apart
         raise ModelFileError(f"{path}: two of its records have one name, which PyTorch never writes. Copy it again.")
     if sum(record.file_size for record in records) > path.stat().st_size:
         raise ModelFileError(f"{path}: its records claim more bytes than the file has. Copy it again.")
-    if not any(record.filename.count("/") == 1 and record.filename.endswith("/data.pkl") for record in records):
+    if not any(name.count("/") == 1 and name.endswith("/data.pkl") for name in names):
         raise ModelFileError(f"{path} is a zip archive that PyTorch did not write. Give the checkpoint inside it.")
 
 

@@ -139,11 +139,11 @@ class _StorageKind(str):
 
 def _storage(found: Any) -> tuple[str, int]:
     """The key and the bytes of a storage that a pickle refers to."""
-    word, kind, key, _place, values = found[:5]
-    if word != "storage" or type(key) is not str:
-        raise _NotAllowed("that its source code describes")
-    if type(values) is not int or values < 0 or type(kind) is not _StorageKind:
-        raise _Claim("one of its storages has no size")
+    if found[0] != "storage":
+        raise _NotAllowed("kept with its source code")
+    _, kind, key, _, values = found[:5]
+    if type(key) is not str or type(values) is not int or values < 0 or type(kind) is not _StorageKind:
+        raise _Claim("one of its storages has no key or no size")
     return key, values * STORAGES[kind]
 
 

@@ -1,65 +1,80 @@
-"""PyTorch files that no training wrote: made by hand, byte by byte where it must be."""
+"""PyTorch files that no one should trust, written opcode by opcode."""
 
 from __future__ import annotations
 
 import io
-import pickle
+import struct
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
-MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of the legacy container
+MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a legacy file
+PROTOCOL = 1001
 
 
-class Call:
-    """Pickles as the call of a function; a storage among the arguments pickles as PyTorch writes it."""
-
-    def __init__(self, function: Callable[..., Any], *arguments: Any, state: Any = None) -> None:
-        self.parts = (function, arguments) if state is None else (function, arguments, state)
-
-    def __reduce__(self) -> Any:
-        return self.parts
+def text(value: str) -> bytes:
+    """The opcode of a text."""
+    data = value.encode()
+    return b"X" + struct.pack("<I", len(data)) + data
 
 
-class Storage:
-    """What a file says of a storage: how many values it has."""
-
-    def __init__(self, values: int, kind: Any = torch.FloatStorage) -> None:
-        self.values, self.kind = values, kind
-
-
-class _Pickler(pickle.Pickler):
-    def persistent_id(self, value: Any) -> Any:
-        return ("storage", value.kind, "0", "cpu", value.values, None) if isinstance(value, Storage) else None
+def integer(value: int) -> bytes:
+    """The opcode of an integer of any size."""
+    data = value.to_bytes((value.bit_length() + 8) // 8, "little", signed=True)
+    return b"\x8a" + bytes([len(data)]) + data
 
 
-def pickled(content: Any) -> bytes:
-    file = io.BytesIO()
-    _Pickler(file, protocol=2).dump(content)
-    return file.getvalue()
+def name(module: str, attribute: str) -> bytes:
+    """The opcode of a Python object by its name."""
+    return f"c{module}\n{attribute}\n".encode()
 
 
-def tensor(storage: Storage, size: tuple[int, ...], stride: tuple[int, ...], offset: int = 0) -> Call:
-    return Call(torch._utils._rebuild_tensor_v2, storage, offset, size, stride, False, {})
+def call(function: bytes, *arguments: bytes) -> bytes:
+    return function + b"(" + b"".join(arguments) + b"tR"
 
 
-def write_zip(
-    path: Path, data_pkl: bytes, records: Mapping[str, bytes] = {}, compression: int = zipfile.ZIP_STORED
+def storage(values: int, key: str = "0", kind: str = "FloatStorage", legacy: bool = False) -> bytes:
+    """The opcodes of a storage of that many values."""
+    parts = text("storage") + name("torch", kind) + text(key) + text("cpu") + integer(values)
+    return b"(" + parts + (b"N" if legacy else b"") + b"tQ"
+
+
+def tensor(found: bytes, size: tuple[int, ...], stride: tuple[int, ...], offset: int = 0) -> bytes:
+    """The opcodes of a view of a storage."""
+    size_stride = (b"(" + b"".join(map(integer, numbers)) + b"t" for numbers in (size, stride))
+    hooks = call(name("collections", "OrderedDict"))
+    return call(name("torch._utils", "_rebuild_tensor_v2"), found, integer(offset), *size_stride, b"\x89", hooks)
+
+
+def dictionary(key: str, value: bytes) -> bytes:
+    return b"}" + text(key) + value + b"s"
+
+
+def zip_file(
+    path: Path, content: bytes, data: bytes = b"", records: Mapping[str, bytes] = {}, compress: bool = False
 ) -> Path:
-    """The newer container around a pickle of any content."""
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        for name, data in {"data.pkl": data_pkl, "byteorder": b"little", "version": b"3\n", **records}.items():
-            archive.writestr(f"archive/{name}", data)
+    """A zip container. `content`: opcodes; `data`: of the storage "0"; `records`: others, by name."""
+    kind = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    with zipfile.ZipFile(path, "w", kind) as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02" + content + b".")
+        archive.writestr("archive/data/0", data)
+        archive.writestr("archive/version", "3\n")
+        for record, value in records.items():
+            archive.writestr(record, value)
     return path
 
 
-def write_legacy(path: Path, content_pkl: bytes, keys: list[str] | None = None, values: bytes = b"") -> Path:
-    """The container of PyTorch before 1.6 around a pickle of any content."""
-    sizes = {"short": 2, "int": 4, "long": 4}
-    head = (MAGIC, PROTOCOL, {"protocol_version": PROTOCOL, "little_endian": True, "type_sizes": sizes})
-    parts = [*(pickle.dumps(part, protocol=2) for part in head), content_pkl, pickle.dumps(keys or [], protocol=2)]
-    path.write_bytes(b"".join(parts) + values)
+def legacy_file(path: Path, content: bytes, data: bytes = b"", keys: tuple[str, ...] = ()) -> Path:
+    """A container of PyTorch before 1.6; `data`: what follows the pickles."""
+    pickles = (integer(MAGIC), integer(PROTOCOL), b"}", content, b"(" + b"".join(map(text, keys)) + b"l")
+    path.write_bytes(b"".join(b"\x80\x02" + one + b"." for one in pickles) + data)
     return path
+
+
+def saved(content: object, legacy: bool = False) -> bytes:
+    """What `torch.save` writes."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer, _use_new_zipfile_serialization=not legacy)
+    return buffer.getvalue()
