@@ -19,7 +19,7 @@ STRIDES = {"pixel": (1, 2, 2, 1), "image": (1, 2, 2, 2)}
 def pixel_weights(width: float = 1 / 16, seed: int = 0, size_hw: tuple[int, int] = (64, 96)) -> Weights:
     weights = Weights(seed)
     _add_backbone(weights, "backbone.", width)
-    wide, narrow, low = (max(4, int(full * width)) for full in (2048, 256, 48))
+    wide, narrow, low = (int(full * width) for full in (2048, 256, 48))
     for t in "AB":
         for branch, side in (("aspp1", 1), ("aspp2", 3), ("aspp3", 3), ("aspp4", 3)):
             weights.conv(f"{t}_aspp.{branch}.atrous_conv", narrow, wide, side)

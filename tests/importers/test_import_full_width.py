@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from shutil import rmtree
 
 import foreign_afanet
 import foreign_resnet
@@ -34,6 +35,13 @@ FULL_RESNET = {
     "resnet18, three": (ResNet(("depth", "normals", "semseg"), width=1), 582),
     "resnet50, two": (ResNet(("normals", "semseg"), depth=50, width=1), 784),
 }
+
+
+@pytest.fixture(autouse=True)
+def _remove_files(tmp_path: Path) -> Iterator[None]:
+    """pytest keeps three runs' folders: of these files that would be gigabytes."""
+    yield
+    rmtree(tmp_path)
 
 
 def check(folder: Path, file: Path, forward: Callable[[Image], Outputs], size_hw: tuple[int, int] = SIZE) -> None:
