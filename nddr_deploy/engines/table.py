@@ -67,7 +67,10 @@ def _backend_for(file: Path, backend: str | None) -> str:
     suffix = file.suffix.lower()
     if suffix not in SUFFIXES:
         known = ", ".join(f"{suffix} ({' or '.join(backends)})" for suffix, backends in SUFFIXES.items())
-        raise ConfigError(f"{file}: no engine opens {suffix or 'files without a suffix'!r}. Expected one of: {known}.")
+        raise ConfigError(
+            f"{file}: no engine opens {suffix or 'files without a suffix'!r}. Expected one of: {known}. "
+            "(nddr-import makes a .pt of a checkpoint of other code.)"
+        )
     if backend is None:
         return SUFFIXES[suffix][0]
     if backend not in SUFFIXES[suffix]:
