@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from foreign_vgg import Vgg, mtlnas_cfg, nddrpytorch_cfg
-from foreign_weights import Weights
 from torch import Tensor
 
 HUGE = 140221395468184  # PyTorch to 1.4 keyed the optimizer's state by address
@@ -140,14 +139,3 @@ def _optimizer() -> dict[str, Any]:
 
 def _with(cfg: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: {**value, **settings.get(key, {})} if isinstance(value, dict) else value for key, value in cfg.items()}
-
-
-__all__ = [
-    "Weights",
-    "cfg_node",
-    "mtlnas_content",
-    "nddrpytorch_content",
-    "save",
-    "state_dict",
-    "vandenhende_content",
-]
