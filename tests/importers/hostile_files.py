@@ -5,10 +5,15 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import pytest
 import torch
+
+from nddr_deploy.errors import ModelFileError
+from nddr_deploy.importers.torch_file import read_foreign_file
+from nddr_deploy.network.weights_file import read_torch_file
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a legacy file
 PROTOCOL = 1001
@@ -78,3 +83,24 @@ def saved(content: object, legacy: bool = False) -> bytes:
     buffer = io.BytesIO()
     torch.save(content, buffer, _use_new_zipfile_serialization=not legacy)
     return buffer.getvalue()
+
+
+def refused(file: Path, found: str = "") -> str:
+    """Both readers refuse the file in one line that says `found`; the folder stays as it was."""
+    before = sorted(file.parent.iterdir())
+    messages = []
+    for read in (read_torch_file, read_foreign_file):
+        with pytest.raises(ModelFileError) as caught:
+            read(file)
+        messages.append(str(caught.value))
+        assert file.name in messages[-1]
+        assert "\n" not in messages[-1]
+    assert found in messages[-1]
+    assert sorted(file.parent.iterdir()) == before
+    return messages[-1]
+
+
+Write = Callable[..., Path]
+CONTAINERS = pytest.mark.parametrize("write", [zip_file, legacy_file])
+CONFIG = name("yacs.config", "CfgNode") + b")\x81"  # makes a file one that only the restricted pickle reads
+FOUR = struct.pack("<4f", 1, 2, 3, 4)  # the values of a storage
