@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,9 +23,10 @@ from nddr_deploy.command import parse_size
 def measured(what: str, file: Path, size_hw: tuple[int, int]) -> dict[str, float]:
     """Run one step in this process; seconds, and MiB at the peak above what was held before it."""
     from nddr_deploy import export_checkpoint
+    from nddr_deploy.benchmark.memory import peak_bytes
     from nddr_deploy.importers import import_checkpoint
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_bytes()
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         if what == "import":
@@ -34,8 +34,8 @@ def measured(what: str, file: Path, size_hw: tuple[int, int]) -> dict[str, float
         else:
             export_checkpoint(file, Path(folder, "model.onnx"), size_hw=size_hw)
     seconds = time.monotonic() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # KiB
-    return {"seconds": round(seconds, 1), "peak_mib": round(peak / 1024), "modules_mib": round(before / 1024)}
+    peak = peak_bytes() - before
+    return {"seconds": round(seconds, 1), "peak_mib": round(peak / 2**20), "modules_mib": round(before / 2**20)}
 
 
 def main() -> None:
