@@ -3,6 +3,7 @@
 Every command is one function here, with the same parameter names:
 
     train              nddr-train
+    import_checkpoint  nddr-import
     export_checkpoint  nddr-export, python -m nddr_deploy.export
     infer              nddr-infer
     score              nddr-eval
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from nddr_deploy.errors import NddrError
     from nddr_deploy.evaluate.score import score
     from nddr_deploy.export.recipe import export_checkpoint
+    from nddr_deploy.importers import import_checkpoint
     from nddr_deploy.inference.run import infer
     from nddr_deploy.manifest import Manifest
     from nddr_deploy.network import build_network
@@ -37,6 +39,7 @@ __all__ = [
     "NetworkConfig",
     "build_network",
     "export_checkpoint",
+    "import_checkpoint",
     "infer",
     "load_checkpoint",
     "open_dataset",
@@ -54,6 +57,7 @@ _HOME = {
     "NetworkConfig": "network.config",
     "build_network": "network",
     "export_checkpoint": "export.recipe",
+    "import_checkpoint": "importers",
     "infer": "inference.run",
     "load_checkpoint": "checkpoint",
     "open_dataset": "data",
