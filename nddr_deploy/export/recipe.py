@@ -51,6 +51,7 @@ def export_checkpoint(
     assume: Mapping[str, str] | None = None,
     mean: tuple[float, float, float] | None = None,
     std: tuple[float, float, float] | None = None,
+    rename: Mapping[str, str] | None = None,
     from_module: str | None = None,
     report: str | os.PathLike[str] | None = None,
     verbose: bool = False,
@@ -69,7 +70,7 @@ def export_checkpoint(
         outputs: "raw", each head's output before resizing, or "decoded", full-size results in the task's unit.
         tasks: names of the tasks to keep, in the order of the outputs; None keeps all. What only others need is cut.
         opset: 17 to 20.
-        format, assume, mean, std: what a checkpoint of other code leaves open, see `import_checkpoint`.
+        format, assume, mean, std, rename: what a checkpoint of other code leaves open, see `import_checkpoint`.
         from_module: "package.module:function" of the user's own code that loads the checkpoint into a `StagedNetwork`.
         report: a JSON file for the outcome, parity above all; written also when parity fails.
         verbose: compare also layer by layer, for the report.
@@ -84,7 +85,7 @@ def export_checkpoint(
     path = Path(output) if output is not None else default_output(Path(checkpoint))
     if path.suffix != ".onnx":
         raise ConfigError(f"output: {path} should end in .onnx, by which engines know what they open.")
-    load = partial(_load, checkpoint, Choices(format, assume or {}, mean, std, size_hw), from_module)
+    load = partial(_load, checkpoint, Choices(format, assume or {}, mean, std, rename or {}, size_hw), from_module)
     trained, source, about = load()
     manifest = plan(
         trained,
@@ -136,7 +137,7 @@ def _load(path: str | os.PathLike[str], choices: Choices, from_module: str | Non
         return imported.checkpoint, imported.path, imported.lines()
     if choices.settle:
         raise ConfigError(
-            "from_module: the function says everything about the network; leave format, assume, mean and std out."
+            "from_module: the function says all about the network; leave format, assume, mean, std and rename out."
         )
     if not Path(path).is_file():
         raise ModelFileError(f"{path} is no file. Give the checkpoint that {from_module} is to load.")

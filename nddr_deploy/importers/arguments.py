@@ -18,7 +18,7 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentG
         "--assume",
         action="append",
         default=[],
-        type=_assumption,
+        type=_pair,
         metavar="KEY=VALUE",
         help="what the file leaves open, as in bn=after-relu; the error that asks for it names the choices",
     )
@@ -26,6 +26,14 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentG
         "--mean", type=_triple, metavar="R,G,B", help="in the format's own value range (default: the format's)"
     )
     group.add_argument("--std", type=_triple, metavar="R,G,B", help="likewise")
+    group.add_argument(
+        "--rename",
+        action="append",
+        default=[],
+        type=_pair,
+        metavar="TASK=NAME",
+        help="call a task as your data set does, as in semseg=segmentation",
+    )
     return group
 
 
@@ -36,13 +44,14 @@ def import_choices(options: argparse.Namespace) -> dict[str, Any]:
         "assume": dict(options.assume),
         "mean": options.mean,
         "std": options.std,
+        "rename": dict(options.rename),
     }
 
 
-def _assumption(text: str) -> tuple[str, str]:
+def _pair(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not (key and equals and value):
-        raise argparse.ArgumentTypeError(f"{text!r} is no assumption. Write KEY=VALUE, as in bn=after-relu.")
+        raise argparse.ArgumentTypeError(f"{text!r} is no pair. Write KEY=VALUE, as in bn=after-relu.")
     return key, value
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from nddr_deploy.errors import ConfigError, ModelFileError, UnsupportedError
+from nddr_deploy.errors import ConfigError, ModelFileError, UnsupportedError, unknown_choice
 from nddr_deploy.network.config import NetworkConfig
 from nddr_deploy.preprocess import Preprocess
 from nddr_deploy.tasks import Task
@@ -77,6 +77,7 @@ class Choices:
         format: name of the format; None recognises it.
         assume: what is to be assumed, as in {"bn": "after-relu"}; each format knows its own keys.
         mean, std: (R, G, B) in the format's own value range, in place of its own.
+        rename: the format's name of a task -> the name it is to have, as in {"semseg": "segmentation"}.
         size_hw: of the images in pixels; None takes what is usual for the format.
     """
 
@@ -84,12 +85,13 @@ class Choices:
     assume: Mapping[str, str] = field(default_factory=dict)
     mean: Triple | None = None
     std: Triple | None = None
+    rename: Mapping[str, str] = field(default_factory=dict)
     size_hw: tuple[int, int] | None = None
 
     @property
     def settle(self) -> bool:
         """Whether they say anything about the file's meaning."""
-        return bool(self.format or self.assume or self.mean or self.std)
+        return bool(self.format or self.assume or self.mean or self.std or self.rename)
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,30 @@ def with_overrides(preprocess: Preprocess, choices: Choices) -> Preprocess:
             raise ConfigError(f"std: {choices.std}: expected deviations above 0 in this format's range, to {high}.")
         preprocess = replace(preprocess, std=in_order(choices.std))
     return preprocess
+
+
+def with_names(plan: Plan, names: Mapping[str, str]) -> Plan:
+    """The plan with other names for its tasks; their order stays.
+
+    Raises:
+        ConfigError: it has no such task, or the new name cannot name one.
+    """
+    for old in names:
+        if old not in {task.name for task in plan.tasks}:
+            raise unknown_choice("rename", old, [task.name for task in plan.tasks])
+
+    def new(name: str) -> str:
+        return names.get(name, name)
+
+    options = dict(plan.network.fusion_options)
+    if "single_side" in options:
+        options["single_side"] = [new(name) for name in options["single_side"]]
+    return replace(
+        plan,
+        tasks=tuple(replace(task, name=new(task.name)) for task in plan.tasks),
+        network=replace(plan.network, fusion_options=options),
+        layers={".".join(map(new, part.split("."))): theirs for part, theirs in plan.layers.items()},
+    )
 
 
 def class_names(known: Sequence[Sequence[str]], count: int) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from nddr_deploy import optional
 from nddr_deploy.checkpoint import Checkpoint, checkpoint_from_values, is_checkpoint, load_checkpoint
 from nddr_deploy.errors import ConfigError, ModelFileError, unknown_choice
 from nddr_deploy.importers.assemble import assemble, first_keys
-from nddr_deploy.importers.base import Choices, Foreign, Importer
+from nddr_deploy.importers.base import Choices, Foreign, Importer, with_names
 from nddr_deploy.importers.refused import check_other_models
 from nddr_deploy.importers.table import IMPORTERS
 from nddr_deploy.importers.tf_checkpoint import Variables, find_tf_checkpoint, open_tf_variables
@@ -108,8 +108,8 @@ def _is_ours(path: str | os.PathLike[str]) -> bool:
 def _ours(path: Path, checkpoint: Checkpoint, choices: Choices) -> Imported:
     if choices.settle:
         raise ConfigError(
-            f"{path} is a checkpoint of nddr-deploy, which leaves nothing open: format, assume, mean and std do not "
-            "apply. Leave them out."
+            f"{path} is a checkpoint of nddr-deploy, which leaves nothing open: leave format, assume, mean, std and "
+            "rename out."
         )
     return Imported(path, checkpoint)
 
@@ -118,7 +118,7 @@ def _import(foreign: Foreign, choices: Choices) -> Imported:
     check_other_models(foreign)
     name, importer = _recognised(foreign, choices.format)
     _check_assumptions(name, importer, choices.assume)
-    plan = importer.plan(foreign, choices)
+    plan = with_names(importer.plan(foreign, choices), choices.rename)
     assumed = plan.assumed
     if choices.size_hw is None:
         height, width = plan.size_hw

@@ -19,6 +19,7 @@ def import_checkpoint(
     assume: Mapping[str, str] | None = None,
     mean: Triple | None = None,
     std: Triple | None = None,
+    rename: Mapping[str, str] | None = None,
     size_hw: tuple[int, int] | None = None,
 ) -> Imported:
     """Write a checkpoint of nddr-deploy with the weights of a foreign one: the command `nddr-import`.
@@ -31,6 +32,7 @@ def import_checkpoint(
         format: key of `IMPORTERS`; None recognises it.
         assume: what neither keys nor the file's own config settle, see the format's page in docs/importing.
         mean, std: (R, G, B) in the format's own value range, in place of the format's.
+        rename: the format's name of a task -> another one, as data sets have it, such as {"semseg": "segmentation"}.
         size_hw: of the images in pixels; None takes what is usual for the format.
 
     Raises:
@@ -39,7 +41,7 @@ def import_checkpoint(
         ConfigError: a choice that this file does not leave, or a checkpoint that needs no import.
         InputError: the network cannot take images of that size, or the output cannot be written.
     """
-    imported = read_checkpoint(path, Choices(format, assume or {}, mean, std, size_hw))
+    imported = read_checkpoint(path, Choices(format, assume or {}, mean, std, rename or {}, size_hw))
     if imported.format is None:
         raise ConfigError(f"{path} is a checkpoint of nddr-deploy already. Use it as it is.")
     check_size(imported)

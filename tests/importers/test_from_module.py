@@ -81,7 +81,7 @@ def test_the_example_exports_from_its_folder_and_agrees_with_a_forward_pass_by_h
 
 
 def test_choices_for_foreign_files_do_not_go_with_a_function_that_says_everything(weights: Path) -> None:
-    with pytest.raises(ConfigError, match="leave format, assume, mean and std out"):
+    with pytest.raises(ConfigError, match="leave format, assume, mean, std and rename out"):
         export_checkpoint(weights, from_module="own_network:load", assume={"bn": "after-relu"})
 
 

@@ -142,6 +142,9 @@ def test_normals_in_unknown_axes_are_left_out_of_the_score_with_the_reason(
         (["--assume", "normals-axes=left,up"], "expected three directions"),
         (["--assume", "normals-axes=left,up,right"], "three directions"),
         (["--size", "7x64"], "at least 8x8"),
+        (["--rename", "semseg=segmentation"], "rename: 'semseg' is unknown. Choose one of: segmentation, normals"),
+        (["--rename", "normals=segmentation"], "Two tasks are called 'segmentation'"),
+        (["--rename", "normals=a.b"], "cannot name a task"),
         (["--format", "vandenhende"], "is no vandenhende file"),
     ],
 )
@@ -188,6 +191,22 @@ def test_the_mean_is_given_as_red_green_blue_also_where_the_network_reads_blue_f
 
     preprocess = load_checkpoint(tmp_path / "ckpt.pt").preprocess
     assert (preprocess.order, preprocess.mean, preprocess.std) == ("bgr", (3, 2, 1), (6, 5, 4))
+
+
+def test_a_task_takes_the_name_of_the_users_data_and_keeps_its_place(tmp_path: Path) -> None:
+    variant = Vgg(fusion="single_side")
+    weights = weights_of(variant)
+    file = save(tmp_path / "theirs.pth", state_dict(weights))
+    options = ["--assume", "single-side=forward", "--rename", "normals=surface", "--size", "64x96"]
+
+    assert import_([str(file), "--output", str(tmp_path / "ckpt.pt"), *options]) == 0
+
+    image = picture((64, 96))
+    with open_engine(tmp_path / "ckpt.pt") as engine:
+        assert [task.name for task in engine.manifest.tasks] == ["segmentation", "surface"]
+        found = engine.infer(image[None])
+    expected = forward(weights, image, variant)["normals"].detach().numpy()
+    assert np.abs(found["surface"] - expected).max() < 1e-3  # outputs of order one
 
 
 def test_safetensors_with_public_keys_are_imported_too(tmp_path: Path) -> None:
