@@ -21,6 +21,7 @@ from nddr_deploy.importers.table import IMPORTERS
 from nddr_deploy.importers.tf_checkpoint import Variables, find_tf_checkpoint, open_tf_variables
 from nddr_deploy.importers.torch_file import read_foreign_file
 
+CONFIG = "cfg"  # the entry with the training's settings
 STATE_DICTS = ("model_state_dict", "state_dict", "model", "net", "network", "weights")
 
 
@@ -134,7 +135,9 @@ def _import(foreign: Foreign, choices: Choices) -> Imported:
             *(f"assumed: {text}" for text in assumed),
         ),
     )
-    return Imported(foreign.path, checkpoint, name, plan.variant, assumed, plan.dropped)
+    state = [entry for entry in foreign.extras if entry != CONFIG]
+    dropped = (*plan.dropped, *([f"the state of the training ({', '.join(state)})"] if state else []))
+    return Imported(foreign.path, checkpoint, name, plan.variant, assumed, dropped)
 
 
 def _recognised(foreign: Foreign, asked: str | None) -> tuple[str, Importer]:
@@ -202,7 +205,7 @@ def _state_dict(
             f"{path} holds {several}; its entries are {first_keys([str(key) for key in values])}. "
             "Save the network's state dict alone."
         )
-    config = values.get("cfg")
+    config = values.get(CONFIG)
     extras = tuple(str(key) for key in values if key != name)
     return found[name], extras, config if isinstance(config, Mapping) else None
 

@@ -66,6 +66,7 @@ def test_the_command_says_what_it_recognised_and_writes_a_checkpoint_of_the_same
     assert "nddrpytorch, VGG-16 Deeplab-LargeFOV with 5 fusions (nddr, BatchNorm before ReLU)" in said
     assert said.index("segmentation (segmentation, 40)") < said.index("normals (normals, 3)")
     assert "RGB of 0..255, minus (122.679, 116.669, 104.007)" in said
+    assert "dropped  the state of the training (step, optimizer_state_dict, scheduler_state_dict, loss" in said
     image = picture((65, 97))
     with open_engine(tmp_path / "ckpt.pt") as engine:
         assert engine.manifest.size_hw == (65, 97)
