@@ -14,11 +14,13 @@ from nddr_deploy.importers.base import Choices, Foreign, Importer, Layers, Plan,
 from nddr_deploy.importers.normals import AXES
 from nddr_deploy.importers.vgg import (
     CONVOLUTIONS,
+    FLAT_OFFSETS,
     MEAN_RGB,
     SIZE_HW,
     TASKS,
     is_vgg_pair,
     origin,
+    stage_twins,
     vgg_network,
     vgg_tasks,
 )
@@ -26,8 +28,7 @@ from nddr_deploy.preprocess import Preprocess
 
 STAGES = r"net1\.stages\.(\d+)\."
 MEAN_FILE = "nyu_v2_mean.npy"
-# Where a stage begins in the flat list of layers, in which every tensor stands a second time.
-OFFSETS = {5: (0, 8, 16, 27, 37), 13: (0, 3, 6, 11, 14, 19, 22, 25, 30, 33, 36, 40, 43)}
+OFFSETS = {5: FLAT_OFFSETS, 13: (0, 3, 6, 11, 14, 19, 22, 25, 30, 33, 36, 40, 43)}
 FUSION_NAMES = {"": "nddr", "single_side": "single side", "single_side_reverse": "single side, reverse"}
 SINGLE_SIDE = {"forward": "single_side", "reverse": "single_side_reverse"}
 
@@ -52,7 +53,7 @@ def plan(foreign: Foreign, choices: Choices) -> Plan:
         for stage, places in enumerate(convolutions):
             names = [f"net{number}.stages.{stage}.feature.{place}" for place in places]
             layers[f"stages.{stage}.{task}"] = names
-            twins |= _twins(foreign, number, stage, OFFSETS[count][stage])
+            twins |= stage_twins(foreign, number, stage, OFFSETS[count][stage])
         layers[f"heads.{task}"] = [f"net{number}.head.{place}" for place in head]
     fusion, fusion_options, fusion_layers, stacked = _fusion(kind, count)
     network = vgg_network(
@@ -104,16 +105,6 @@ def _first_layers(count: int) -> list[tuple[int, ...]]:
         return [tuple(3 * n + part for n in range(convolutions) for part in (0, 1)) for convolutions in CONVOLUTIONS]
     start = {2: 2, 4: 2, 7: 2, 10: 1}  # behind the pools that begin a stage
     return [(start.get(stage, 0), start.get(stage, 0) + 1) for stage in range(count)]
-
-
-def _twins(foreign: Foreign, number: int, stage: int, offset: int) -> dict[str, str]:
-    prefix = f"net{number}.stages.{stage}.feature."
-    twins = {}
-    for key in foreign.with_prefix(prefix):
-        place, _, parameter = key.removeprefix(prefix).partition(".")
-        if place.isdigit():
-            twins[f"net{number}.features.{int(place) + offset}.{parameter}"] = key
-    return twins
 
 
 def _fusion_type(foreign: Foreign, choices: Choices) -> str:

@@ -9,18 +9,19 @@ from nddr_deploy.importers.base import Choices, Foreign, Importer, Layers, Plan,
 from nddr_deploy.importers.normals import AXES
 from nddr_deploy.importers.vgg import (
     CONVOLUTIONS,
+    FLAT_OFFSETS,
     MEAN_RGB,
     SIZE_HW,
     TASKS,
     is_vgg_pair,
     origin,
+    stage_twins,
     vgg_network,
     vgg_tasks,
 )
 from nddr_deploy.preprocess import Preprocess
 
 HEAD = (0, 1, 4, 5, 8)
-OFFSETS = (0, 8, 16, 27, 37)  # where a stage begins in the flat list, in which every tensor stands a second time
 ORDERS = {"before-relu": "conv-bn-relu", "after-relu": "conv-relu-bn"}
 
 
@@ -42,10 +43,7 @@ def plan(foreign: Foreign, choices: Choices) -> Plan:
             layers[f"fusions.{stage}.layers.{task}"] = [
                 f"nddrs.nddrs.{stage}.{part}{number}" for part in ("conv", "bn")
             ]
-            for key in foreign.with_prefix(prefix):
-                place, _, parameter = key.removeprefix(prefix).partition(".")
-                if place.isdigit():
-                    twins[f"net{number}.features.{int(place) + OFFSETS[stage]}.{parameter}"] = key
+            twins |= stage_twins(foreign, number, stage, FLAT_OFFSETS[stage])
         layers[f"heads.{task}"] = [f"net{number}.head.{place}" for place in HEAD]
     if shortcut:
         batchnorm = 1 if order == "conv-bn-relu" else 2

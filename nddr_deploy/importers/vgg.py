@@ -16,6 +16,8 @@ from nddr_deploy.tasks.class_names import NYU40
 TASKS = ("segmentation", "normals")  # in the order of concatenation
 SIZE_HW = (480, 640)  # NYU v2
 CONVOLUTIONS = (2, 2, 3, 3, 3)  # per stage
+# Where a stage begins in the flat list of layers, in which the PyTorch ports name every tensor a second time.
+FLAT_OFFSETS = (0, 8, 16, 27, 37)
 BN_EPS = 1e-3
 MEAN_RGB = (122.67891434, 116.66876762, 104.00698793)  # of ImageNet, 0..255: Deeplab's
 
@@ -41,6 +43,23 @@ def origin(foreign: Foreign) -> Literal["mtlnas", "nddrpytorch"] | None:
 def is_vgg_pair(foreign: Foreign) -> bool:
     """Whether the keys are those that both PyTorch ports share."""
     return "net1.stages.0.feature.0.weight" in foreign.shapes and bool(foreign.with_prefix("nddrs.nddrs.0."))
+
+
+def stage_twins(foreign: Foreign, number: int, stage: int, offset: int) -> dict[str, str]:
+    """The second name of each tensor of a stage -> its first.
+
+    Args:
+        number: of the stream, from 1.
+        stage: from 0.
+        offset: where the stage begins in the flat list.
+    """
+    prefix = f"net{number}.stages.{stage}.feature."
+    twins = {}
+    for key in foreign.with_prefix(prefix):
+        place, _, parameter = key.removeprefix(prefix).partition(".")
+        if place.isdigit():
+            twins[f"net{number}.features.{int(place) + offset}.{parameter}"] = key
+    return twins
 
 
 def vgg_network(
