@@ -9,13 +9,14 @@ from __future__ import annotations
 import pickle
 import pickletools
 import zipfile
-from collections.abc import Collection, Sized
+from collections.abc import Collection, Iterator, Sized
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from nddr_deploy.errors import ModelFileError
 from nddr_deploy.network.container import ZIP
+from nddr_deploy.network.nesting import DEEPEST, largest_extent
 
 LARGEST = 4 * 2**20  # bytes of pickle beside the tensors: 400 tensors take 0.06 MB, those of an optimiser as much again
 LEGACY_PICKLES = 5  # a magic number, the protocol, the system, the content, the storages' keys
@@ -99,17 +100,18 @@ class _Pickles:
         self.names: set[str] = set()
         self.storages: dict[str, int] = {}
         self._file = BytesIO(content)
-        self._blanks = _blanks(most=2 * len(content) + 1000)
+        self._most = 2 * len(content) + 1000
+        self._blanks = _blanks(self._most)
         self._allowed = allowed
 
     def skip(self) -> None:
         """Read one pickle, and forget it."""
         start = self._file.tell()
-        for operation, argument, position in pickletools.genops(self._file):
-            if operation.name.startswith("EXT"):  # a number for a name: does not pass through find_class
-                raise _NotAllowed(f"number {argument} of copyreg")
-            if operation.name.endswith("PUT") and int(argument or 0) > (position or 0):  # the memo grows to this index
-                raise _Claim(f"its memo has the index {argument}")
+        extent = largest_extent(self._operations(), self._most)
+        if extent.depth > DEEPEST:
+            raise _Claim(f"its values are nested deeper than {DEEPEST} times")
+        if extent.size > self._most:
+            raise _Claim("it repeats its values again and again")
         self._file.seek(start)
         (blank, blank_tensor), names, storages, allowed = self._blanks, self.names, self.storages, self._allowed
 
@@ -129,6 +131,15 @@ class _Pickles:
                 return blank()
 
         Unpickler(self._file, encoding="latin1").load()
+
+    def _operations(self) -> Iterator[Any]:
+        """Those of the next pickle, without what would pass by `find_class` or make the memo large."""
+        for operation, argument, position in pickletools.genops(self._file):
+            if operation.name.startswith("EXT"):  # a number for a name
+                raise _NotAllowed(f"number {argument} of copyreg")
+            if operation.name.endswith("PUT") and int(argument or 0) > (position or 0):  # the memo grows to this index
+                raise _Claim(f"its memo has the index {argument}")
+            yield operation, argument, position
 
 
 class _StorageKind(str):

@@ -106,11 +106,21 @@ BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "long text": (lambda path: zip_file(path, b"\x8d" + struct.pack("<Q", 2**40)), "cannot be read"),
     "long bytes": (lambda path: zip_file(path, b"\x96" + struct.pack("<Q", 2**36)), "cannot be read"),
     "hex of hex": (hex_of_hex, "copies its values"),
-    "copied sets": (lambda path: copies(path, name("builtins", "set")), "copies its values again and again"),
-    "copied dicts": (lambda path: copies(path, name("collections", "OrderedDict")), "copies its values"),
+    "copied sets": (lambda path: copies(path, name("builtins", "set")), "its values again and again"),
+    "copied dicts": (lambda path: copies(path, name("collections", "OrderedDict")), "its values again and again"),
     "deep lists": (lambda path: zip_file(path, b"]" * 100000 + b"a" * 99999), "nested deeper than 100"),
     "deep dicts": (lambda path: zip_file(path, (b"}" + text("a")) * 9999 + b"N" + b"s" * 9999), "nested deeper"),
     "deep tuples": (lambda path: zip_file(path, b")" + b"\x85" * 100000), "nested deeper than 100"),
+    "deep key": (lambda path: zip_file(path, b"})" + b"\x85" * 3_000_000 + b"Ns"), "nested deeper than 1000"),
+    "deep key of OrderedDict": (
+        lambda path: zip_file(path, call(name("collections", "OrderedDict")) + b")" + b"\x85" * 3_000_000 + b"Ns"),
+        "nested deeper than 1000",
+    ),
+    "deep item of a set": (
+        lambda path: zip_file(path, call(name("builtins", "set"), b"](" + b")" + b"\x85" * 3_000_000 + b"e")),
+        "nested deeper than 1000",
+    ),
+    "pair of pairs": (lambda path: zip_file(path, b"}N\x85" + b"2\x86" * 60 + b"Ns"), "repeats its values"),
     "expanded plain": (lambda path: zip_file(path, tensor(storage(4), (2**40,), (0,)), FOUR), "holds fewer values"),
     "expanded twice": (lambda path: zip_file(path, tensor(storage(4), (2**9, 4), (0, 1)), FOUR), "holds fewer values"),
 }
