@@ -18,7 +18,7 @@ import torch
 from nddr_deploy import optional
 from nddr_deploy.errors import ConfigError, ModelFileError, NddrError
 from nddr_deploy.files import finished_file
-from nddr_deploy.network.build import build_network
+from nddr_deploy.network.build import build_empty
 from nddr_deploy.network.config import NetworkConfig
 from nddr_deploy.network.network import MultiTaskNetwork
 from nddr_deploy.network.weights_file import read_torch_file
@@ -99,8 +99,7 @@ class Checkpoint:
             ConfigError: the settings make no network.
             ModelFileError: a tensor is missing, unexpected, or of another shape or type; the first one is named.
         """
-        with torch.device("meta"):  # no memory and no random start for weights that are replaced
-            network = build_network(self.network, self.tasks)
+        network = build_empty(self.network, self.tasks)
         _check_weights(network.state_dict(), self.weights)
         network.load_state_dict({key: tensor.clone() for key, tensor in self.weights.items()}, assign=True)
         return network.eval()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nddr_deploy.importers.base import Foreign, Layers
+from nddr_deploy.importers.base import Choices, Foreign, Layers
 
 STREAMS = ("A", "B")
 FUSED = (2, 3, 4, 5)  # after layer1 .. layer4; the stem is not fused
@@ -22,6 +22,12 @@ def resnet_layers(foreign: Foreign, prefix: str, tasks: tuple[str, str]) -> tupl
             layers[f"fusions.{stage - 1}.layers.{task}"] = [f"{fusion}.nddr_{number}", f"{fusion}.bn_{number}"]
     twins = {key: key.replace(".B_", ".A_") for key in foreign.shapes if ".B_downsample." in key}
     return layers, twins
+
+
+def assumptions(choices: Choices, *others: str) -> tuple[str, ...]:
+    """What is assumed: the input, unless the user says all of it, and others."""
+    told = choices.mean is not None and choices.std is not None
+    return others if told else (ASSUMED_INPUT, *others)
 
 
 def _lettered(prefix: str, letter: str) -> Callable[[str], str]:

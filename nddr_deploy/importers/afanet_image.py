@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nddr_deploy.importers.afanet import ASSUMED_INPUT, FUSED, resnet_layers
+from nddr_deploy.importers.afanet import FUSED, STREAMS, assumptions, resnet_layers
 from nddr_deploy.importers.base import Choices, Foreign, Importer, Plan, class_names, with_overrides
 from nddr_deploy.network.config import NetworkConfig
 from nddr_deploy.preprocess import Preprocess
@@ -18,12 +18,9 @@ def recognise(foreign: Foreign) -> bool:
 
 def plan(foreign: Foreign, choices: Choices) -> Plan:
     layers, twins = resnet_layers(foreign, "", TASKS)
-    for letter, task in zip("AB", TASKS, strict=True):
+    for letter, task in zip(STREAMS, TASKS, strict=True):
         layers[f"heads.{task}"] = [f"{letter}_fc"]
     genders, ages = foreign.outputs("A_fc.weight"), foreign.outputs("B_fc.weight")
-    assumed = ["classes as in Adience, which the repository names: the first task is gender, the second an age group"]
-    if choices.mean is None or choices.std is None:
-        assumed.insert(0, ASSUMED_INPUT)
     return Plan(
         variant="ResNet-50 with a 7x7 average pool and a classifier per task, fused after layer1 to layer4",
         network=NetworkConfig(
@@ -43,12 +40,14 @@ def plan(foreign: Foreign, choices: Choices) -> Plan:
         size_hw=(224, 224),
         layers=layers,
         twins=twins,
-        assumed=tuple(assumed),
+        assumed=assumptions(
+            choices,
+            "classes as in Adience, which the repository names: the first task is gender, the second an age group",
+        ),
     )
 
 
 AFANET_IMAGE = Importer(
-    about="zhenshen-mla/AFANet, NDDR baseline for images: ResNet-50, gender and age group",
     keys="A_conv1.weight, NDDR_1.nddr_1.weight, A_fc.weight",
     recognise=recognise,
     plan=plan,

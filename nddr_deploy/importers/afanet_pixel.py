@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nddr_deploy.importers.afanet import ASSUMED_INPUT, FUSED, resnet_layers
+from nddr_deploy.importers.afanet import FUSED, STREAMS, assumptions, resnet_layers
 from nddr_deploy.importers.base import Choices, Foreign, Importer, Layers, Plan, class_names, with_overrides
 from nddr_deploy.network.config import NetworkConfig
 from nddr_deploy.preprocess import Preprocess
@@ -19,12 +19,9 @@ def recognise(foreign: Foreign) -> bool:
 
 def plan(foreign: Foreign, choices: Choices) -> Plan:
     layers, twins = resnet_layers(foreign, "backbone.", TASKS)
-    for letter, task in zip("AB", TASKS, strict=True):
+    for letter, task in zip(STREAMS, TASKS, strict=True):
         layers[f"heads.{task}"] = _head(letter)
     labels = foreign.outputs("A_decoder.my_classify.weight")
-    assumed = ["depth: in the unit of the training's labels, taken to be metres"]
-    if choices.mean is None or choices.std is None:
-        assumed.insert(0, ASSUMED_INPUT)
     return Plan(
         variant="ResNet-50 at output stride 16 with DeeplabV3+ heads, fused after layer1 to layer4",
         network=NetworkConfig(
@@ -50,7 +47,7 @@ def plan(foreign: Foreign, choices: Choices) -> Plan:
         size_hw=(480, 640),
         layers=layers,
         twins=twins,
-        assumed=tuple(assumed),
+        assumed=assumptions(choices, "depth: in the unit of the training's labels, taken to be metres"),
     )
 
 
@@ -71,7 +68,6 @@ def _head(letter: str) -> Layers:
 
 
 AFANET_PIXEL = Importer(
-    about="zhenshen-mla/AFANet, NDDR baseline for pixels: ResNet-50 DeeplabV3+, segmentation and depth",
     keys="backbone.A_conv1.weight, backbone.NDDR_1.nddr_1.weight, A_aspp.conv1.weight",
     recognise=recognise,
     plan=plan,

@@ -9,7 +9,8 @@ from torch import nn
 
 from nddr_deploy.errors import ModelFileError
 from nddr_deploy.importers.base import Foreign, Plan
-from nddr_deploy.network import MultiTaskNetwork, build_network
+from nddr_deploy.network import MultiTaskNetwork
+from nddr_deploy.network.build import build_empty
 from nddr_deploy.network.load import COUNTER
 
 
@@ -20,8 +21,7 @@ def assemble(foreign: Foreign, plan: Plan) -> dict[str, torch.Tensor]:
         ModelFileError: a tensor is missing, unexpected, of another shape or type, not finite, or unlike its twin; the
             first one is named.
     """
-    with torch.device("meta"):  # shapes alone
-        network = build_network(plan.network, plan.tasks)
+    network = build_empty(plan.network, plan.tasks)
     sources = {**_layer_sources(network, plan), **plan.stacked}
     used = {key for keys in sources.values() for key in keys}
     _check_keys(foreign, plan, used)
@@ -93,7 +93,8 @@ def _check_twins(foreign: Foreign, twins: Mapping[str, str]) -> None:
             continue
         first, second = foreign.weights[twin], foreign.weights[original]
         shared = first.data_ptr() == second.data_ptr() and first.stride() == second.stride()
-        if first.shape != second.shape or not (shared or torch.equal(first, second)):
+        alike = first.shape == second.shape and first.dtype == second.dtype
+        if not alike or not (shared or torch.equal(first, second)):
             raise ModelFileError(
                 f"{foreign.path}: {twin!r} and {original!r} are one tensor in this format, but here they differ: the "
                 "file was edited. Give the file as the training wrote it."

@@ -57,13 +57,27 @@ class Foreign:
         return shape[0]
 
     def setting(self, path: str, default: Any = None) -> Any:
-        """A setting of the file's config, as in `"MODEL.NDDR_TYPE"`; the default where it is not there."""
-        value: Any = self.config
-        for name in path.split("."):
-            if not isinstance(value, Mapping) or name not in value:
-                return default
-            value = value[name]
+        """A setting of the file's config, as in `"MODEL.NDDR_TYPE"`; the default where it is not there.
+
+        Raises:
+            ModelFileError: it is no plain value.
+        """
+        section, _, name = path.rpartition(".")
+        value = self.section(section).get(name)
+        if value is None:
+            return default
+        if not isinstance(value, (str, bool, int, float)):
+            raise ModelFileError(
+                f"{self.path}: its cfg holds a {type(value).__name__} as {path}; expected a plain value. "
+                "Give the file as the training wrote it."
+            )
         return value
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        """The settings under a name of the file's config, the config itself for no name; empty where there are none."""
+        config = self.config or {}
+        found = config.get(name) if name else config
+        return found if isinstance(found, Mapping) else {}
 
     def with_prefix(self, prefix: str) -> list[str]:
         return [key for key in self.shapes if key.startswith(prefix)]
@@ -128,14 +142,12 @@ class Importer:
     """One foreign format.
 
     Attributes:
-        about: whose code writes it, for lists.
         keys: an example of its keys, for the error when nothing is recognised.
         assumptions: what `--assume` may say -> the choices; none: a value of its own form.
         recognise: whether a file is, or may be, of this format.
         plan: what the file means. A pure function.
     """
 
-    about: str
     keys: str
     recognise: Callable[[Foreign], bool]
     plan: Callable[[Foreign, Choices], Plan]

@@ -179,7 +179,6 @@ def _mean(path: Path, choices: Choices) -> tuple[Triple, tuple[str, ...]]:
 
 
 MTLNAS = Importer(
-    about="bhpfelix/MTLNAS (PyTorch): VGG-16, 5 or 13 fusions, segmentation and normals",
     keys="net1.stages.0.feature.0.weight, nddrs.nddrs.0.conv1.weight",
     recognise=recognise,
     plan=plan,

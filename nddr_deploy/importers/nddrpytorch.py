@@ -110,7 +110,6 @@ def _listed(found: dict[str, str]) -> str:
 
 
 NDDRPYTORCH = Importer(
-    about="bhpfelix/NDDR-CNN-PyTorch: VGG-16, 5 fusions, optional shortcut, segmentation and normals",
     keys="net1.stages.0.feature.0.weight, nddrs.nddrs.0.conv1.weight, nddrs.shortcut.0.weight",
     recognise=recognise,
     plan=plan,

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from nddr_deploy import optional
-from nddr_deploy.checkpoint import Checkpoint, checkpoint_from_values, is_checkpoint, load_checkpoint
+from nddr_deploy.checkpoint import METADATA_KEY, Checkpoint, checkpoint_from_values, is_checkpoint, load_checkpoint
 from nddr_deploy.errors import ConfigError, ModelFileError, unknown_choice
 from nddr_deploy.importers.assemble import assemble, first_keys
 from nddr_deploy.importers.base import Choices, Foreign, Importer, with_names
@@ -97,8 +97,6 @@ def _wrapped(title: str, sentence: str) -> str:
 
 def _is_ours(path: str | os.PathLike[str]) -> bool:
     """Whether a safetensors file holds our checkpoint. What cannot be opened is left to the reader's own error."""
-    from nddr_deploy.checkpoint import METADATA_KEY
-
     try:
         with optional.load("safetensors:safe_open", extra="train")(path, framework="pt") as file:
             return METADATA_KEY in (file.metadata() or {})

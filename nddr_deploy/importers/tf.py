@@ -66,7 +66,6 @@ def _variable(scope: str, parameter: str, batchnorm: bool) -> str:
 
 
 TF = Importer(
-    about="ethanygao/NDDR-CNN, the authors' TensorFlow 1 code: VGG-16, 5 fusions, optional shortcut",
     keys="vgg_16_1_1/conv1/conv1_1/weights, nddr_1/nddr_1_n1/weights",
     recognise=recognise,
     plan=plan,

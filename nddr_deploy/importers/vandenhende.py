@@ -165,7 +165,6 @@ def _listed(names: set[str]) -> str:
 
 
 VANDENHENDE = Importer(
-    about="SimonVandenhende/Multi-Task-Learning-PyTorch: dilated ResNet-18/50, 2 or more tasks",
     keys="backbone.semseg.conv1.weight, nddr.conv.layer.semseg.0.weight, heads.semseg.4.weight",
     recognise=recognise,
     plan=plan,

@@ -34,10 +34,10 @@ def origin(foreign: Foreign) -> Literal["mtlnas", "nddrpytorch"] | None:
         return "nddrpytorch"
     if {"loss1", "loss2", "task1_metric"} & extras:
         return "mtlnas"
-    settings = foreign.setting("MODEL", {})
-    if {"NDDR_TYPE", "NDDR_BN_TYPE", "BACKBONE"} & set(settings):
+    settings = foreign.section("MODEL").keys()
+    if {"NDDR_TYPE", "NDDR_BN_TYPE", "BACKBONE"} & settings:
         return "mtlnas"
-    return "nddrpytorch" if {"SHORTCUT", "BN_BEFORE_RELU"} & set(settings) else None
+    return "nddrpytorch" if {"SHORTCUT", "BN_BEFORE_RELU"} & settings else None
 
 
 def is_vgg_pair(foreign: Foreign) -> bool:

@@ -9,6 +9,7 @@ from nddr_deploy.checkpoint import save_checkpoint
 from nddr_deploy.errors import ConfigError
 from nddr_deploy.importers.base import Choices, Triple
 from nddr_deploy.importers.read import Imported, read_checkpoint
+from nddr_deploy.network.build import build_empty
 
 
 def import_checkpoint(
@@ -44,17 +45,7 @@ def import_checkpoint(
     imported = read_checkpoint(path, Choices(format, assume or {}, mean, std, rename or {}, size_hw))
     if imported.format is None:
         raise ConfigError(f"{path} is a checkpoint of nddr-deploy already. Use it as it is.")
-    check_size(imported)
-    save_checkpoint(output, imported.checkpoint)
+    checkpoint = imported.checkpoint
+    build_empty(checkpoint.network, checkpoint.tasks).check_size(checkpoint.size_hw)
+    save_checkpoint(output, checkpoint)
     return imported
-
-
-def check_size(imported: Imported) -> None:
-    """Raise InputError where the network cannot take images of the checkpoint's size."""
-    import torch
-
-    from nddr_deploy.network import build_network
-
-    with torch.device("meta"):
-        network = build_network(imported.checkpoint.network, imported.checkpoint.tasks)
-    network.check_size(imported.checkpoint.size_hw)

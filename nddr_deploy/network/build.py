@@ -82,6 +82,12 @@ def build_network(config: NetworkConfig, tasks: Sequence[Task]) -> MultiTaskNetw
     )
 
 
+def build_empty(config: NetworkConfig, tasks: Sequence[Task]) -> MultiTaskNetwork:
+    """`build_network` without values: shapes alone, neither memory nor a random start."""
+    with torch.device("meta"):
+        return build_network(config, tasks)
+
+
 def image_sides(stages: Sequence[Stage], map_sides: Collection[int]) -> tuple[int, int | None]:
     """The smallest and the largest height and width in pixels that the network takes; None: no largest.
 

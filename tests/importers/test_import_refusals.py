@@ -167,3 +167,32 @@ def test_states_of_training_are_left_out(tmp_path: Path) -> None:
     export_checkpoint(save(tmp_path / "checkpoint.pth.tar", values), tmp_path / "model.onnx", size_hw=(64, 96))
 
     assert (tmp_path / "model.onnx").exists()
+
+
+# Settings that no training wrote.
+
+
+@pytest.mark.parametrize("value", [torch.ones(2), ["x"], {"a": 1}], ids=["tensor", "list", "mapping"])
+@pytest.mark.parametrize("name", ["ARCH.SEARCHSPACE", "MODEL.NDDR_TYPE", "MODEL.NDDR_BN_TYPE"])
+def test_a_setting_that_is_no_plain_value_is_named(tmp_path: Path, name: str, value: object) -> None:
+    section, setting = name.split(".")
+    values = mtlnas_content(weights("mtlnas"), PLAIN, **{section: {setting: value}})
+
+    refused(save(tmp_path / "ckpt.pth", values), name, "expected a plain value")
+
+
+@pytest.mark.parametrize("model", [5, "NDDR_TYPE", None])
+def test_a_section_that_is_no_section_counts_as_absent(tmp_path: Path, model: object) -> None:
+    values = mtlnas_content(weights("mtlnas"), PLAIN)
+    values["cfg"]["MODEL"] = model
+
+    export_checkpoint(save(tmp_path / "ckpt.pth", values), tmp_path / "model.onnx", size_hw=(64, 96))
+
+    assert (tmp_path / "model.onnx").exists()
+
+
+def test_a_twin_of_another_type_is_refused(tmp_path: Path) -> None:
+    key = "net2.features.17.weight"
+    tensors = {**weights("mtlnas"), key: weights("mtlnas")[key].double()}
+
+    refused(save(tmp_path / "ckpt.pth", mtlnas_content(tensors, PLAIN)), key)
