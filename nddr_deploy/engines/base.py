@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
@@ -15,6 +17,23 @@ from nddr_deploy.preprocess import Image
 from nddr_deploy.tasks.base import Array
 
 Held = TypeVar("Held")
+
+
+@dataclass(frozen=True)
+class PassTimes:
+    """One pass of an engine on a GPU, split as trtexec splits it. Seconds.
+
+    Attributes:
+        h2d_s: images to the GPU.
+        enqueue_s: the host's own time to start the computation; it overlaps with it.
+        compute_s: the GPU's computation, without copies.
+        d2h_s: results to the host.
+    """
+
+    h2d_s: float
+    enqueue_s: float
+    compute_s: float
+    d2h_s: float
 
 
 class Engine(ABC):
@@ -49,6 +68,17 @@ class Engine(ABC):
         """
         self._check(images)
         return self._run(np.ascontiguousarray(images))
+
+    def stream(self, batches: Iterable[Image]) -> Iterator[dict[str, Array]]:
+        """`infer` for many batches, in their order.
+
+        An engine on a GPU takes the next batch while it computes, so results come one or two batches late.
+
+        Args:
+            batches: what `infer` takes, each.
+        """
+        for images in batches:
+            yield self.infer(images)
 
     def _check(self, images: Image) -> None:
         manifest = self.manifest

@@ -14,12 +14,34 @@ if TYPE_CHECKING:
 
 BACKENDS = {
     "torch": "nddr_deploy.engines.eager:TorchEngine",
+    "torch-cuda": "nddr_deploy.engines.eager_gpu:TorchCudaEngine",
     "onnxruntime": "nddr_deploy.engines.ort:OrtEngine",
+    "onnxruntime-cuda": "nddr_deploy.engines.ort_gpu:OrtCudaEngine",
+    "onnxruntime-tensorrt": "nddr_deploy.engines.ort_gpu:OrtTensorRTEngine",
     "openvino": "nddr_deploy.engines.openvino:OpenVinoEngine",
+    "tensorrt": "nddr_deploy.engines.trt:TensorRTEngine",
 }
 # The first is what opens such a file by default.
-SUFFIXES = {".pt": ("torch",), ".safetensors": ("torch",), ".onnx": ("onnxruntime", "openvino")}
-EXTRAS = {"torch": "train", "onnxruntime": "cpu", "openvino": "cpu"}
+SUFFIXES = {
+    ".pt": ("torch", "torch-cuda"),
+    ".safetensors": ("torch", "torch-cuda"),
+    ".onnx": ("onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino"),
+    ".trt": ("tensorrt",),
+}
+EXTRAS = {
+    "torch": "train",
+    "torch-cuda": "train",
+    "onnxruntime": "cpu",
+    "onnxruntime-cuda": "gpu",
+    "onnxruntime-tensorrt": "gpu",
+    "openvino": "cpu",
+    "tensorrt": "gpu",
+}
+ADVICE = {
+    ".pt": "Give the checkpoint instead.",
+    ".onnx": "Export the checkpoint first, with nddr-export.",
+    ".trt": "Build an engine first, with nddr-build.",
+}
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
 
@@ -36,8 +58,9 @@ def open_engine(
     ...     outputs = engine.infer(images)              # {"segmentation": (N, 40, h, w), "normals": (N, 3, h, w)}
 
     Args:
-        path: a checkpoint (`.pt`, `.safetensors`) or an exported model (`.onnx`).
-        backend: key of `BACKENDS`; None is "torch" for checkpoints and "onnxruntime" for `.onnx`.
+        path: a checkpoint (`.pt`, `.safetensors`), an exported model (`.onnx`) or a TensorRT engine (`.trt`).
+        backend: key of `BACKENDS`; None is "torch" for checkpoints, "onnxruntime" for `.onnx`, both on the CPU, and
+            "tensorrt" for `.trt`.
         threads: that one pass may use; None is `machine.default_threads()`: every core this process may use.
         precision: "fp32", "bf16", "fp16" or "int8"; None is the file's own, which is fp32 unless it was quantised.
 
@@ -55,7 +78,7 @@ def open_engine(
         raise ConfigError(f"threads: got {threads}; expected a whole number from 1.")
     if not file.is_file():
         what = "is a folder" if file.is_dir() else "does not exist"
-        raise ModelFileError(f"{file} {what}; expected a checkpoint (.pt) or an exported model (.onnx).")
+        raise ModelFileError(f"{file} {what}; expected a checkpoint (.pt), a model (.onnx) or an engine (.trt).")
     engine = optional.load(BACKENDS[chosen], extra=EXTRAS[chosen])
     opened: Engine = engine(file, threads=threads, precision=precision)
     return opened
@@ -75,8 +98,5 @@ def _backend_for(file: Path, backend: str | None) -> str:
         return SUFFIXES[suffix][0]
     if backend not in SUFFIXES[suffix]:
         right = next(suffix for suffix, backends in SUFFIXES.items() if backend in backends)
-        advice = (
-            "Export the checkpoint first, with nddr-export." if right == ".onnx" else "Give the checkpoint instead."
-        )
-        raise ConfigError(f"{file}: the backend {backend!r} opens {right} files, not {suffix}. {advice}")
+        raise ConfigError(f"{file}: the backend {backend!r} opens {right} files, not {suffix}. {ADVICE[right]}")
     return backend
