@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
@@ -69,10 +69,11 @@ class Engine(ABC):
         self._check(images)
         return self._run(np.ascontiguousarray(images))
 
-    def stream(self, batches: Iterable[Image]) -> Iterator[dict[str, Array]]:
+    def stream(self, batches: Iterable[Image]) -> Generator[dict[str, Array], None, None]:
         """`infer` for many batches, in their order.
 
-        An engine on a GPU takes the next batch while it computes, so results come one or two batches late.
+        An engine on a GPU takes the next batch while it computes, so results come one or two batches late. Close the
+        generator, or read it to its end, before the engine is used otherwise.
 
         Args:
             batches: what `infer` takes, each.

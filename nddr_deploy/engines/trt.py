@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ class TensorRTEngine(Engine):
         slot.start(self._accept(images, slot))
         return slot.finish()
 
-    def stream(self, batches: Iterable[Any]) -> Iterator[dict[str, Array]]:
+    def stream(self, batches: Iterable[Any]) -> Generator[dict[str, Array], None, None]:
         """`Engine.stream`: up to `slots` passes are in flight, so copies and computation overlap."""
         slots = self._held(self._slots)
         self._free_slot()

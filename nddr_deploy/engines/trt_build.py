@@ -8,8 +8,7 @@ where they exist; one that was asked for and is missing is refused.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as StillRunning
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -231,14 +230,10 @@ def _interruptible(build: Any, progress: BuildProgress) -> Any:
     """Run in another thread: while TensorRT works, this one hears Ctrl-C."""
     with ThreadPoolExecutor(1, "tensorrt-build") as pool:
         built = pool.submit(build)
-        while True:
-            try:
-                result = built.result(POLL_S)
-            except StillRunning:
-                if built.done():
-                    raise
-                continue
-            except KeyboardInterrupt:
-                progress.stopped.set()
-                raise
-            return result
+        try:
+            while not wait([built], POLL_S).done:
+                pass
+        except KeyboardInterrupt:
+            progress.stopped.set()
+            raise
+        return built.result()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from threading import Lock, Thread
@@ -97,6 +98,7 @@ class _Run:
     report: RunReport = field(default_factory=RunReport)
     error: BaseException | None = None
     lock: Lock = field(default_factory=Lock)
+    waited_s: float = 0.0  # for pictures, in the middle stage
 
     def __post_init__(self) -> None:
         self.live = self.source.info.kind == "live"
@@ -180,18 +182,42 @@ class _Run:
             yield frame
 
     def _infer(self) -> None:
+        """Batches go in as the engine takes them, which may be before it has returned the ones before."""
         manifest = self.engine.manifest
-        for group in self._groups():
+        groups: deque[list[_Fitted]] = deque()  # in the engine
+        batches = self._batches(groups)
+        # a live source's next picture is not waited for before the last one's result is out
+        outputs_of = self._one_by_one(batches) if self.live else self.engine.stream(batches)
+        with closing(outputs_of):
+            while (outputs := self._next_outputs(outputs_of)) is not None:
+                check_finite(outputs)
+                for index, item in enumerate(groups.popleft()):
+                    start = time.perf_counter()
+                    decoded = decode_outputs(outputs, index, manifest, item.fit)
+                    self._count("infer", "decode", start)
+                    self.results.put(Result(item.frame, decoded))
+
+    def _one_by_one(self, batches: Iterator[Image]) -> Generator[dict[str, Array], None, None]:
+        for images in batches:
+            yield self.engine.infer(images)
+
+    def _next_outputs(self, outputs_of: Iterator[dict[str, Array]]) -> dict[str, Array] | None:
+        """The engine's share of the time is all but what it waited for pictures."""
+        start, waited_s = time.perf_counter(), self.waited_s
+        outputs = next(outputs_of, None)
+        self._count("infer", "engine", start + self.waited_s - waited_s)
+        return outputs
+
+    def _batches(self, groups: deque[list[_Fitted]]) -> Iterator[Image]:
+        found = self._groups()
+        while True:
             start = time.perf_counter()
-            images = np.stack([item.image for item in group] + [group[-1].image] * (self.batch - len(group)))
-            outputs = self.engine.infer(images)
-            check_finite(outputs)
-            self._count("infer", "engine", start)
-            for index, item in enumerate(group):
-                start = time.perf_counter()
-                decoded = decode_outputs(outputs, index, manifest, item.fit)
-                self._count("infer", "decode", start)
-                self.results.put(Result(item.frame, decoded))
+            group = next(found, None)
+            self.waited_s += time.perf_counter() - start
+            if group is None:
+                return
+            groups.append(group)
+            yield np.stack([item.image for item in group] + [group[-1].image] * (self.batch - len(group)))
 
     def _groups(self) -> Iterator[list[_Fitted]]:
         """As many frames as a pass takes; fewer at the end, and from a live source, which is not waited for."""
