@@ -23,11 +23,13 @@ class OnnxFile:
         path: of the file.
         manifest: from its metadata; its tasks are exactly the graph's outputs.
         precision: that its numbers are written for: "fp32", "fp16" or "int8" (Q/DQ nodes).
+        halves: whether some of its weights are FP16: all of an fp16 file, what is not quantised of an int8 one.
     """
 
     path: Path
     manifest: Manifest
     precision: str
+    halves: bool = False
 
     @classmethod
     def read(cls, path: Path) -> OnnxFile:
@@ -47,31 +49,39 @@ class OnnxFile:
                 f"{path}: the graph takes {inputs} and returns {outputs}, but by its manifest it should take "
                 f"{[INPUT]} and return {names}. Export the model again."
             )
-        return cls(path, manifest, _precision(model))
+        halves = _has_halves(model)
+        return cls(path, manifest, _precision(model, halves), halves)
 
-    def check_precision(self, asked: str | None, supported: tuple[str, ...], backend: str) -> str:
+    def check_precision(
+        self, asked: str | None, supported: tuple[str, ...], backend: str, *, as_written: tuple[str, ...] = ("int8",)
+    ) -> str:
         """The precision to run in: the one asked for, or the file's own.
 
         Args:
             asked: by the user; None takes what the file is written for.
             supported: what the backend can make of an fp32 file.
             backend: its name, for the message.
+            as_written: other precisions of files that it runs in just that precision.
 
         Raises:
             UnsupportedError: this file cannot be run so.
         """
         wanted = asked or self.precision
-        possible = supported if self.precision == "fp32" else (self.precision,) if self.precision == "int8" else ()
+        written = (self.precision,) if self.precision in as_written else ()
+        possible = supported if self.precision == "fp32" else written
         if wanted not in possible:
-            choices = " or ".join(possible) or "nothing on this processor; use the fp32 file"
+            choices = " or ".join(possible) or "nothing; use the fp32 file"
             raise UnsupportedError(
                 f"{self.path}: {backend} cannot run this {self.precision} file in {wanted}. Possible: {choices}."
             )
         return wanted
 
 
-def _precision(model: onnx.ModelProto) -> str:
+def _precision(model: onnx.ModelProto, halves: bool) -> str:
     if any(node.op_type in INTEGER_OPS for node in model.graph.node):
         return "int8"
-    halves = any(weight.data_type == onnx.TensorProto.FLOAT16 and weight.dims for weight in model.graph.initializer)
     return "fp16" if halves else "fp32"
+
+
+def _has_halves(model: onnx.ModelProto) -> bool:
+    return any(weight.data_type == onnx.TensorProto.FLOAT16 and weight.dims for weight in model.graph.initializer)

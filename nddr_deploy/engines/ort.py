@@ -63,20 +63,31 @@ def open_session(model: Path | bytes, *, threads: int) -> onnxruntime.InferenceS
         ModelFileError: ONNX Runtime cannot load it.
         UnsupportedError: it would run elsewhere than on the CPU provider.
     """
+    name = str(model) if isinstance(model, Path) else "the model"
+    try:
+        session = onnxruntime.InferenceSession(
+            model if isinstance(model, bytes) else str(model), session_options(threads), providers=[PROVIDER]
+        )
+    except Exception as error:  # its exceptions share no base class
+        raise ModelFileError(
+            f"{name}: ONNX Runtime cannot load it ({reason(error)}). Export the model again."
+        ) from error
+    if session.get_providers()[0] != PROVIDER:
+        raise UnsupportedError(f"{name}: expected ONNX Runtime's {PROVIDER}; it chose {session.get_providers()[0]}.")
+    return session
+
+
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """What all our sessions share, on a CPU and on a GPU."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3  # errors only: they are raised, too
-    name = str(model) if isinstance(model, Path) else "the model"
-    try:
-        session = onnxruntime.InferenceSession(
-            model if isinstance(model, bytes) else str(model), options, providers=[PROVIDER]
-        )
-    except Exception as error:  # its exceptions share no base class
-        reason = str(error).strip().splitlines()[0]
-        raise ModelFileError(f"{name}: ONNX Runtime cannot load it ({reason}). Export the model again.") from error
-    if session.get_providers()[0] != PROVIDER:
-        raise UnsupportedError(f"{name}: expected ONNX Runtime's {PROVIDER}; it chose {session.get_providers()[0]}.")
-    return session
+    return options
+
+
+def reason(error: Exception) -> str:
+    """The first line of what ONNX Runtime says."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
