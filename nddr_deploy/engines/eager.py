@@ -56,14 +56,7 @@ class TorchEngine(Engine):
         if compiled:
             check_compiler()
         checkpoint = load_checkpoint(source) if isinstance(source, Path) else source
-        self.manifest = Manifest(
-            tasks=checkpoint.tasks,
-            preprocess=checkpoint.preprocess,
-            size_hw=size_hw or checkpoint.size_hw,
-            dynamic=("batch", "size"),
-            resize=checkpoint.resize,
-            notes=checkpoint.notes,
-        )
+        self.manifest = manifest_of(checkpoint, size_hw)
         self.precision = precision or "fp32"
         self.threads = threads or default_threads()
         model = ImageModel(checkpoint.build(), checkpoint.preprocess).eval()
@@ -81,8 +74,20 @@ class TorchEngine(Engine):
         self._model = None
 
 
+def manifest_of(checkpoint: Trained, size_hw: tuple[int, int] | None) -> Manifest:
+    """What a checkpoint takes and returns: any batch and any size; `size_hw` is the one to name."""
+    return Manifest(
+        tasks=checkpoint.tasks,
+        preprocess=checkpoint.preprocess,
+        size_hw=size_hw or checkpoint.size_hw,
+        dynamic=("batch", "size"),
+        resize=checkpoint.resize,
+        notes=checkpoint.notes,
+    )
+
+
 def check_compiler() -> None:
-    """`torch.compile` writes C++ for the CPU.
+    """`torch.compile` writes C++: all of the code for a CPU, what launches it for a GPU.
 
     Raises:
         UnsupportedError: there is no compiler for it.

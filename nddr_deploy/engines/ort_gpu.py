@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -60,9 +61,9 @@ class OrtGpuEngine(Engine):
             self._bound = opened.enter_context(closing(BoundSession(session, names, stream)))
             self._opened = opened.pop_all()
 
+    @abstractmethod
     def _options(self, file: OnnxFile, gpu: Gpu) -> dict[str, str]:
         """Of the provider, for the precision."""
-        raise NotImplementedError
 
     def _run(self, images: Image) -> dict[str, Array]:
         return self._held(self._bound).infer(images)
