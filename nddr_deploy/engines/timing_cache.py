@@ -12,10 +12,22 @@ from nddr_deploy.files import finished_file
 
 
 def default_path(tensorrt: str, gpu: Gpu) -> Path:
-    """One file per TensorRT version and GPU, in the user's cache folder (XDG_CACHE_HOME, else ~/.cache)."""
+    """One file per TensorRT version and GPU, in the user's cache folder (XDG_CACHE_HOME, else ~/.cache).
+
+    Raises:
+        InputError: that folder cannot be made.
+    """
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     name = re.sub(r"[^A-Za-z0-9]+", "-", gpu.name).strip("-").lower()
-    return Path(root, "nddr-deploy", f"timing-tensorrt-{tensorrt}-{name}-sm{gpu.compute_capability}.cache")
+    folder = Path(root, "nddr-deploy")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The folder {folder} for timing caches cannot be made ({error.strerror}). Name a file with "
+            "--timing-cache, or use --no-timing-cache."
+        ) from error
+    return folder / f"timing-tensorrt-{tensorrt}-{name}-sm{gpu.compute_capability}.cache"
 
 
 def read_cache(path: Path) -> bytes:

@@ -15,7 +15,7 @@ from typing import Any
 
 import onnx
 
-from nddr_deploy.engines.plan_file import Profile
+from nddr_deploy.engines.plan_file import Precision, Profile
 from nddr_deploy.engines.timing_cache import read_cache, write_cache
 from nddr_deploy.engines.trt_library import TensorRT, reason
 from nddr_deploy.engines.trt_progress import BuildProgress, open_monitor
@@ -31,7 +31,7 @@ class BuildOptions:
     """What is asked of a build.
 
     Attributes:
-        precision: "fp32", "fp16" or "int8".
+        precision: that its layers are to run in.
         profile: the shapes of `images`.
         kept_fp32: nodes that 8.6 must keep in FP32; later versions are told by the graph.
         workspace_gib: scratch memory that a layer may use; None is TensorRT's own choice, the whole GPU.
@@ -42,7 +42,7 @@ class BuildOptions:
         hardware_compatible: also runs on other GPUs from Ampere on.
     """
 
-    precision: str
+    precision: Precision
     profile: Profile
     kept_fp32: tuple[str, ...] = ()
     workspace_gib: float | None = None

@@ -29,6 +29,22 @@ def decode_outputs(outputs: Mapping[str, Array], index: int, manifest: Manifest,
     return {task.name: _decode(task, outputs[task.name][index], manifest, fit) for task in manifest.tasks}
 
 
+def decode_batch(outputs: Mapping[str, Array], manifest: Manifest, size_hw: tuple[int, int]) -> dict[str, Array]:
+    """Every task's results for a whole batch of frames that are just of the model's image size.
+
+    Args:
+        outputs, manifest: as for `decode_outputs`.
+        size_hw: that the engine was given.
+
+    Returns:
+        Task name -> decoded results, N in front.
+    """
+    fit = Fit.of(size_hw, size_hw)
+    count = len(next(iter(outputs.values())))
+    decoded = [decode_outputs(outputs, index, manifest, fit) for index in range(count)]
+    return {task.name: np.stack([sample[task.name] for sample in decoded]) for task in manifest.tasks}
+
+
 def _decode(task: Task, output: Array, manifest: Manifest, fit: Fit) -> Array:
     if manifest.outputs == "raw":
         # raw maps are (C, h, w); a pooled vector has no place in the image

@@ -85,6 +85,7 @@ def check_parity(
     tasks: Sequence[Task],
     *,
     tolerance: float = TOLERANCE,
+    share: float | None = None,
     outputs: Literal["raw", "decoded"] = "raw",
     resize: Convention = "half_pixel",
 ) -> ParityReport:
@@ -92,19 +93,20 @@ def check_parity(
 
     Raw outputs pass when no value differs by more than `tolerance` times the range of the reference's values. Decoded
     maps may do so at a share of `tolerance` of their pixels (one pixel at least): where two classes tie, or a normal
-    has no length, the smallest rounding decides.
+    has no length, the smallest rounding decides. Where `share` is given, that share of any output's values may.
 
     Args:
         reference, candidate: uint8 (N, H, W, 3) -> {task name: (N, ...)}.
         images: batches, uint8 (N, H, W, 3) each; sizes may differ between batches.
         tasks: the heads that both must have, and no others.
         tolerance: as a share of the range.
+        share: of an output's values that may differ by more, for arithmetic of less precision; None is as said above.
         outputs: what both models return.
         resize: how raw maps are brought to the image's size, for the task's own metrics.
     """
     pairs = [(reference(batch), candidate(batch), batch.shape[1:3]) for batch in images]
     names = {task.name for task in tasks}
-    heads = [_head(task, pairs, tolerance, outputs, resize) for task in tasks]
+    heads = [_head(task, pairs, tolerance, share, outputs, resize) for task in tasks]
     for name in sorted({name for pair in pairs for outputs_of in pair[:2] for name in outputs_of} - names):
         heads.append(HeadParity(name, False, "an output that is no task of this model"))
     return ParityReport(tuple(heads), tolerance, tuple(batch.shape for batch in images))
@@ -114,7 +116,12 @@ _Pairs = Sequence[tuple[Mapping[str, Array], Mapping[str, Array], tuple[int, ...
 
 
 def _head(
-    task: Task, pairs: _Pairs, tolerance: float, outputs: Literal["raw", "decoded"], resize: Convention
+    task: Task,
+    pairs: _Pairs,
+    tolerance: float,
+    share: float | None,
+    outputs: Literal["raw", "decoded"],
+    resize: Convention,
 ) -> HeadParity:
     for side, place in (("reference", 0), ("candidate", 1)):
         if any(task.name not in pair[place] for pair in pairs):
@@ -134,10 +141,10 @@ def _head(
     beyond = sum(int(np.count_nonzero(difference > limit)) for difference in differences)
     values = sum(difference.size for difference in differences)
     max_abs = beyond / values if labels else max(float(difference.max()) for difference in differences)
-    allowed = 0
+    allowed = int((share or 0) * values)
     if outputs == "decoded" and task.head == "dense":
         per_pixel = 3 if expected[0].ndim == 4 else 1
-        allowed = max(per_pixel, int(tolerance * values))
+        allowed = max(per_pixel, int((tolerance if share is None else share) * values))
     passed = beyond <= allowed
     return HeadParity(
         task.name,

@@ -1,0 +1,103 @@
+"""The graph that TensorRT is given: with every type spelled out for 10 and later, plain for 8.6."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx
+
+from nddr_deploy import optional
+from nddr_deploy.engines.machine import default_threads
+from nddr_deploy.errors import unknown_choice
+from nddr_deploy.graph.fp16 import beyond_fp16, to_fp16
+from nddr_deploy.graph.ranges import scan_ranges
+from nddr_deploy.graph.tensorrt_lint import check_for_tensorrt
+from nddr_deploy.preprocess import Image
+from nddr_deploy.tasks.base import Array
+
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+DECODING = "decode."  # how `graph.decode_graph` begins its nodes' names
+
+
+@dataclass(frozen=True)
+class TypedGraph:
+    """What TensorRT is to build.
+
+    Attributes:
+        model: the graph.
+        kept_fp32: nodes that 8.6 is told by name to keep in FP32; empty for later versions, whose graph says it.
+        reasons: of nodes that lie beyond FP16, for people: "node: why".
+        share: of the layers that multiply, how many were asked to run in the precision.
+    """
+
+    model: onnx.ModelProto
+    kept_fp32: tuple[str, ...]
+    reasons: tuple[str, ...]
+    share: float
+
+
+def typed_graph(
+    model: onnx.ModelProto, precision: str, major: int, images: Sequence[Image], *, keep: Collection[str], source: str
+) -> TypedGraph:
+    """Spell a precision out.
+
+    Args:
+        model: FP32, or FP32 with Q/DQ nodes.
+        precision: "fp32", "fp16" or "int8".
+        major: of TensorRT.
+        images: batches that the model takes; activations are measured on them.
+        keep: names of nodes that the user wants in FP32.
+        source: the file's name, for errors.
+
+    Raises:
+        ModelFileError, UnsupportedError: the graph is not what TensorRT of that version takes.
+        ConfigError: a node of `keep` does not exist.
+    """
+    check_for_tensorrt(model, precision=precision, major=major, source=source)
+    nodes = {node.name for node in model.graph.node}
+    for name in keep:
+        if name not in nodes:
+            raise unknown_choice("keep", name, sorted(nodes))
+    if precision == "fp32":
+        return TypedGraph(model, (), (), 1.0)
+    ranges = scan_ranges(model, run_bytes, images)
+    if major == 8:
+        beyond = beyond_fp16(model, ranges)
+        decoding = [node.name for node in model.graph.node if node.name.startswith(DECODING) and _float(node)]
+        kept = tuple(dict.fromkeys([entry.node for entry in beyond] + [*keep, *decoding]))
+        return TypedGraph(model, kept, tuple(map(str, beyond)), asked_share(model, precision, kept))
+    typed = to_fp16(model, ranges, keep=keep)
+    kept = tuple(entry.node for entry in typed.kept)
+    return TypedGraph(typed.model, (), tuple(map(str, typed.kept)), asked_share(model, precision, kept))
+
+
+def asked_share(model: onnx.ModelProto, precision: str, kept: Collection[str]) -> float:
+    """Of the nodes that multiply by weights, how many the graph asks to be in the precision."""
+    made_by = {output: node for node in model.graph.node for output in node.output}
+    weighted = [node for node in model.graph.node if node.op_type in WEIGHTED]
+    if precision == "int8":
+        asked = [node for node in weighted if all(_dequantised(name, made_by) for name in node.input[:2])]
+    else:
+        asked = [node for node in weighted if node.name not in kept]
+    return len(asked) / len(weighted) if weighted else 1.0
+
+
+def run_bytes(model: bytes) -> Callable[[Image], Mapping[str, Array]]:
+    """ONNX Runtime on the CPU, for passes that need a graph to be run."""
+    session = optional.load("nddr_deploy.engines.ort:open_session", extra="gpu")(model, threads=default_threads())
+    names = [output.name for output in session.get_outputs()]
+
+    def run(images: Image) -> Mapping[str, Array]:
+        return dict(zip(names, session.run(names, {"images": images}), strict=True))
+
+    return run
+
+
+def _dequantised(name: str, made_by: Mapping[str, onnx.NodeProto]) -> bool:
+    return name in made_by and made_by[name].op_type == "DequantizeLinear"
+
+
+def _float(node: onnx.NodeProto) -> bool:
+    """Its layer computes with floats; shapes, labels and casts do not."""
+    return node.op_type not in ("Shape", "Gather", "Slice", "Concat", "Cast", "ArgMax", "Constant", "Transpose")
