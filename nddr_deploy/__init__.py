@@ -5,9 +5,11 @@ Every command is one function here, with the same parameter names:
     train              nddr-train
     import_checkpoint  nddr-import
     export_checkpoint  nddr-export, python -m nddr_deploy.export
+    build_engine       nddr-build
     infer              nddr-infer
     score              nddr-eval
     run_benchmark      nddr-bench
+    diagnose           nddr-doctor
     open_engine        what all of them run models with
 
 Names are imported when they are first used, so `import nddr_deploy` is cheap and needs none of the extras.
@@ -20,8 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nddr_deploy.benchmark.run import run_benchmark
+    from nddr_deploy.build.recipe import build_engine
     from nddr_deploy.checkpoint import load_checkpoint, save_checkpoint
     from nddr_deploy.data import open_dataset
+    from nddr_deploy.doctor import diagnose
     from nddr_deploy.engines import open_engine
     from nddr_deploy.errors import NddrError
     from nddr_deploy.evaluate.score import score
@@ -37,7 +41,9 @@ __all__ = [
     "Manifest",
     "NddrError",
     "NetworkConfig",
+    "build_engine",
     "build_network",
+    "diagnose",
     "export_checkpoint",
     "import_checkpoint",
     "infer",
@@ -55,7 +61,9 @@ _HOME = {
     "Manifest": "manifest",
     "NddrError": "errors",
     "NetworkConfig": "network.config",
+    "build_engine": "build.recipe",
     "build_network": "network",
+    "diagnose": "doctor",
     "export_checkpoint": "export.recipe",
     "import_checkpoint": "importers",
     "infer": "inference.run",

@@ -128,7 +128,7 @@ def build_engine(
             gpu=library.gpu.name,
             compute_capability=library.gpu.compute_capability,
             precision=request.precision,
-            realised=realised.to_dict(),
+            realised=realised.to_dict(precision),
             kept_fp32=typed.reasons,
             profile=request.profile,
             options=_named(options, size, batch, outputs, keep),
