@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+import numpy as np
 import onnx
+from onnx import helper, numpy_helper
 
 from nddr_deploy.errors import ModelFileError, UnsupportedError
 
@@ -31,6 +33,24 @@ def check_flat(model: onnx.ModelProto) -> None:
     if outside or model.graph.sparse_initializer:
         what = f"weight {outside[0]!r} is in another file" if outside else "a weight is sparse"
         raise ModelFileError(f"Expected a model with all its weights inside; {what}. Save it as one plain file.")
+
+
+def constants_as_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model itself, or a copy in which Constant nodes are weights of the same names."""
+    constants = [node for node in model.graph.node if node.op_type == "Constant"]
+    if not constants:
+        return model
+    lifted = onnx.ModelProto()
+    lifted.CopyFrom(model)
+    replace_nodes(lifted.graph, [node for node in model.graph.node if node.op_type != "Constant"])
+    for node in constants:
+        value = helper.get_attribute_value(node.attribute[0])
+        if not isinstance(value, onnx.TensorProto):
+            kind = np.float32 if node.attribute[0].name.startswith("value_float") else np.int64
+            value = numpy_helper.from_array(np.array(value, dtype=kind))
+        lifted.graph.initializer.add().CopyFrom(value)
+        lifted.graph.initializer[-1].name = node.output[0]
+    return lifted
 
 
 def replace_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,11 @@ from onnx.reference import ReferenceEvaluator
 
 from nddr_deploy.errors import ConfigError, ModelFileError
 from nddr_deploy.graph.flat import check_flat, keep_weights, replace_nodes
+from nddr_deploy.graph.inference import LARGE, infer, skeleton, tensor_shapes
 from nddr_deploy.graph.metadata import manifest_of, write_manifest
 from nddr_deploy.manifest import METADATA_KEY
 
 INPUT = "images"
-_LARGE = 4096  # elements: a shape, the amounts of a padding and an index have fewer; a weight often has more
 _FOLDED = {  # what exporters compute sizes with; it has one result for one input
     *(
         "Add",
@@ -67,7 +66,7 @@ def fix_input(
     for value in graph.output:
         for dim in value.type.tensor_type.shape.dim:
             dim.Clear()  # a name of an open dimension would win over what is inferred
-    inferred = _fold_sizes(graph, _skeleton(fixed))
+    inferred = _fold_sizes(graph, skeleton(fixed))
     for value, found, names in zip(graph.output, inferred.output, declared, strict=True):
         value.CopyFrom(found)
         _name_open_dimensions(value, names, filled)
@@ -119,77 +118,48 @@ def _name_open_dimensions(value: onnx.ValueInfoProto, names: Iterable[str], fill
             dim.dim_param = name
 
 
-def _skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph without its large weights: shapes are inferred a few times, and need only the shapes of those."""
-    graph = model.graph
-    small = onnx.GraphProto(name=graph.name, node=graph.node, input=graph.input, output=graph.output)
-    for weight in graph.initializer:
-        if prod(weight.dims) <= _LARGE:
-            small.initializer.add().CopyFrom(weight)
-        else:
-            small.input.append(helper.make_tensor_value_info(weight.name, weight.data_type, weight.dims))
-    return onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, graph=small)
-
-
-def _fold_sizes(graph: onnx.GraphProto, skeleton: onnx.ModelProto) -> onnx.GraphProto:
+def _fold_sizes(graph: onnx.GraphProto, light: onnx.ModelProto) -> onnx.GraphProto:
     """Turn what follows from known shapes alone into weights of `graph`, in place; the graph with inferred shapes."""
-    constants = {weight.name: numpy_helper.to_array(weight) for weight in skeleton.graph.initializer}
+    constants = {weight.name: numpy_helper.to_array(weight) for weight in light.graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
     folded: dict[str, Any] = {}
-    inferred = _infer(skeleton)
+    inferred = infer(light)
     while True:
-        known = dict(_known_shapes(inferred))
+        known = tensor_shapes(inferred)
         shapes = {
             node.output[0]: _slice_of(node, known[node.input[0]])
-            for node in skeleton.graph.node
+            for node in light.graph.node
             if node.op_type == "Shape" and node.input[0] in known
         }
         new: dict[str, Any] = {}
-        for node in skeleton.graph.node:
+        for node in light.graph.node:
             if (
                 folded.keys().isdisjoint(node.input)
                 and new.keys().isdisjoint(node.input)
                 and shapes.keys().isdisjoint([*node.input, *node.output])
             ):
                 continue  # it depends on weights alone; that is left as it is
-            value = _follows(node, shapes, constants, skeleton.opset_import)
-            if value is not None and value.size <= _LARGE:
+            value = _follows(node, shapes, constants, light.opset_import)
+            if value is not None and value.size <= LARGE:
                 constants[node.output[0]] = new[node.output[0]] = value
         if not new:
             break
         folded.update(new)
-        _replace(skeleton.graph, new)
-        inferred = _infer(skeleton)  # an amount of padding that is known now makes further shapes known
+        _replace(light.graph, new)
+        inferred = infer(light)  # an amount of padding that is known now makes further shapes known
     _replace(graph, folded)
     if folded:
         _drop_unused(graph)
     return inferred
 
 
-def _infer(model: onnx.ModelProto) -> onnx.GraphProto:
-    try:
-        return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True).graph
-    except onnx.shape_inference.InferenceError as error:
-        reason = " ".join(str(error).split())
-        raise ModelFileError(
-            f"The graph has no consistent shapes for these extents ({reason}). Ask for another size."
-        ) from error
-
-
-def _known_shapes(graph: onnx.GraphProto) -> Iterable[tuple[str, tuple[int, ...]]]:
-    """Tensor -> its shape, -1 where a dimension is open."""
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        if value.type.tensor_type.HasField("shape"):
-            dims = value.type.tensor_type.shape.dim
-            yield value.name, tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in dims)
-
-
-def _slice_of(node: onnx.NodeProto, dims: tuple[int, ...]) -> Any:
-    """What a Shape node gives for a tensor of these dimensions."""
+def _slice_of(node: onnx.NodeProto, dims: tuple[int | None, ...]) -> Any:
+    """What a Shape node gives for a tensor of these dimensions; -1 for an open one."""
     ends = {attribute.name: attribute.i for attribute in node.attribute}
-    return np.array(dims[ends.get("start", 0) : ends.get("end")], dtype=np.int64)
+    known = [-1 if extent is None else extent for extent in dims[ends.get("start", 0) : ends.get("end")]]
+    return np.array(known, dtype=np.int64)
 
 
 def _follows(
