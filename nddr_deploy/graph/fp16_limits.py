@@ -45,6 +45,9 @@ class Kept:
     node: str
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.node}: {self.reason}"
+
 
 def beyond_fp16(model: onnx.ModelProto, ranges: Mapping[str, float]) -> tuple[Kept, ...]:
     """The nodes of a float32 graph that FP16 cannot compute, in the graph's order.
@@ -170,7 +173,7 @@ def _inner_limit(
         return f"it forms cubes of up to {largest**3:.3g} on the way"
     if operation not in _SUMS | _SQUARES:
         return ""
-    count = _summed(node, shapes)
+    count = _summed(node, shapes, flow)
     if count is None:
         return "it adds up a number of values that is open"
     total = count * (largest**2 if operation in _SQUARES else largest)
@@ -180,7 +183,7 @@ def _inner_limit(
     return f"its sum of {count} {squares} of up to {largest:.3g} may exceed what FP16 holds"
 
 
-def _summed(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int | None]]) -> int | None:
+def _summed(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int | None]], flow: Flow) -> int | None:
     """How many values one of the node's sums has; None where that is open."""
     if node.op_type in ("AveragePool", "LpPool"):
         return prod(_numbers(node, "kernel_shape"))
@@ -191,8 +194,8 @@ def _summed(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int | None]]) ->
     shape = shapes[node.input[0]]
     count = _product(shape)
     if node.op_type.startswith("Reduce"):
-        result = _product(shapes[node.output[0]]) if node.output[0] in shapes else None
-        return None if result is None or count is None or result == 0 else count // result
+        axes = _axes(node, flow)
+        return count if axes is None else _product(shape[axis] for axis in axes)
     if node.op_type in ("LayerNormalization", "RMSNormalization"):
         return _product(shape[_number(node, "axis", -1) :])
     if node.op_type == "LpNormalization":
@@ -203,6 +206,14 @@ def _summed(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int | None]]) ->
     if node.op_type in ("MeanVarianceNormalization", "CumSum"):
         return count
     return _product(shape[2:])
+
+
+def _axes(node: onnx.NodeProto, flow: Flow) -> list[int] | None:
+    """What a reduction goes over; None where that is everything, or is not known."""
+    given = node.input[1] if len(node.input) > 1 else ""
+    if given in flow.constants:
+        return [int(axis) for axis in numpy_helper.to_array(flow.constants[given]).ravel()] or None
+    return _numbers(node, "axes") or None
 
 
 def _product(shape: Iterable[int | None]) -> int | None:

@@ -24,6 +24,7 @@ class Flow:
 
     Attributes:
         nodes: in the file's order.
+        constants: weights by name.
         makers: tensor -> number of its node.
         readers: tensor -> numbers of the nodes that read it.
         weighted: numbers of the weighted nodes.
@@ -32,7 +33,7 @@ class Flow:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.nodes: Sequence[onnx.NodeProto] = list(model.graph.node)
-        self.constants = {weight.name for weight in model.graph.initializer}
+        self.constants = {weight.name: weight for weight in model.graph.initializer}
         self.makers = {name: number for number, node in enumerate(self.nodes) for name in node.output if name}
         self.readers: dict[str, list[int]] = defaultdict(list)
         for number, node in enumerate(self.nodes):
