@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from simulated.c_classes import HOST_MEMORY, Extents
 from simulated.fitting import INTEGERS, Misfit, fit, fit_call
 from simulated.signatures import Signature
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from simulated.api import Api, Class
 
 UNMADE = object()
-PYTHON_OWN = ("__init__", "__del__", "__hash__", "__repr__", "__getstate__", "__setstate__", "__nonzero__")
+PYTHON_OWN = ("__init__", "__del__", "__hash__", "__getstate__", "__setstate__", "__nonzero__")
 
 
 def checked(api: Api, implementation: Any) -> types.ModuleType:
@@ -269,16 +270,6 @@ class Module(types.ModuleType):
         return function
 
 
-class Extents(list[int]):
-    """What is behind a Dims."""
-
-    def __eq__(self, other: object) -> bool:
-        return list(self) == list(other)  # type: ignore[call-overload]
-
-    def __str__(self) -> str:
-        return str(tuple(self))
-
-
 def _inner(value: Any) -> Any:
     return object.__getattribute__(value, "_inner")
 
@@ -294,23 +285,3 @@ def _absent(self: Any, name: str) -> Any:
     if name.startswith("_"):
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
     return DoubleType.__getattr__(type(self), name)
-
-
-def _refused(self: Any, *args: Any) -> Any:
-    raise TypeError("'tensorrt.IHostMemory' object is a buffer: it has no length, items or order of its own")
-
-
-def _as_bytes(self: Any) -> bytes:
-    return memoryview(self).tobytes()
-
-
-# Only a class of C can offer a buffer before Python 3.12: bytes, with everything else of bytes taken away.
-HOST_MEMORY: dict[str, Any] = {
-    **dict.fromkeys(("__len__", "__getitem__", "__iter__", "__add__", "__mul__", "__contains__"), _refused),
-    "__bytes__": _as_bytes,
-    "__repr__": object.__repr__,
-    "__str__": object.__str__,
-    "__eq__": object.__eq__,
-    "__hash__": object.__hash__,
-    **{key: property(lambda self, key=key: _absent(self, key)) for key in dir(bytes) if not key.startswith("_")},
-}
