@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from nddr_deploy.benchmark.report import BenchmarkReport
 
 PICTURES = (".png", ".svg", ".pdf")
-EXAMPLES = """cases are RUNTIME or RUNTIME:PRECISION, with the runtimes torch, torch.compile, onnxruntime and openvino:
+EXAMPLES = """cases are RUNTIME or RUNTIME:PRECISION, with the runtimes torch, torch.compile, onnxruntime, openvino on
+the CPU, and torch-cuda, torch-cuda.compile, onnxruntime-cuda, onnxruntime-tensorrt and tensorrt on a GPU:
   nddr-bench --engine model.onnx
   nddr-bench --engine model.onnx --checkpoint ckpt.pt --against torch,onnxruntime,openvino,openvino:bf16
   nddr-bench --engine model.onnx --input video.mp4 --json benchmark.json --plot benchmark.png
+  nddr-bench --engine model.trt --model model.onnx --checkpoint ckpt.pt --against torch-cuda.compile:fp16,tensorrt
   nddr-bench --decode
 """
 
@@ -26,14 +28,19 @@ def parser() -> Parser:
         "Compare runtimes on one exported model, in interleaved rounds, each in a process of its own.",
         epilog=EXAMPLES,
     )
-    parser.add_argument("--engine", metavar="FILE", help="the exported model (.onnx)")
+    parser.add_argument(
+        "--engine", metavar="FILE", help="the exported model (.onnx) or TensorRT engine (.trt) to measure"
+    )
+    parser.add_argument(
+        "--model", metavar="FILE", help="the exported model of a .trt; the onnxruntime and openvino cases run it"
+    )
     parser.add_argument("--checkpoint", metavar="FILE", help="what it was exported from; the torch cases run it")
     parser.add_argument(
         "--against",
         type=parse_list,
         metavar="CASES",
         help="comma-separated cases; the others are compared with the first, and all must run "
-        "(default: torch, onnxruntime, openvino, openvino:bf16, as far as they can run here)",
+        "(default: torch, onnxruntime, openvino, openvino:bf16, and for a .trt all on a GPU, as far as they can run)",
     )
     parser.add_argument("--input", metavar="X", help="also measure end to end on a video, a folder, ... (default: no)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns of every case (default: 5)")
@@ -72,7 +79,7 @@ def _check(arguments: argparse.Namespace) -> None:
     from nddr_deploy.errors import ConfigError
 
     if bool(arguments.engine) == arguments.decode:
-        raise ConfigError("nddr-bench measures either a model (--engine model.onnx) or decoding (--decode).")
+        raise ConfigError("nddr-bench measures either a model (--engine model.onnx or .trt) or decoding (--decode).")
     if arguments.plot and (arguments.decode or Path(arguments.plot).suffix.lower() not in PICTURES):
         raise ConfigError(f"--plot draws a model's figures as {' or '.join(PICTURES)}; got {arguments.plot}.")
     for path in (arguments.json, arguments.plot):
@@ -86,6 +93,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     report = run_benchmark(
         arguments.engine,
         against=arguments.against,
+        model=arguments.model,
         checkpoint=arguments.checkpoint,
         input=arguments.input,
         rounds=arguments.rounds,
@@ -123,14 +131,20 @@ def _decode(arguments: argparse.Namespace) -> int:
 
 def _print(report: BenchmarkReport, *, markdown: bool) -> None:
     from nddr_deploy.benchmark import table
+    from nddr_deploy.benchmark.bottleneck import sentences
 
     found = table.tables(report)
     if markdown:
-        print("\n\n".join(["\n".join(f"- {line}" for line in table.facts(report)), *map(table.markdown, found)]))
+        print("\n\n".join([_listed(table.facts(report)), *map(table.markdown, found), _listed(sentences(report))]))
     else:
         print("\n".join(table.facts(report)), end="\n\n")
         table.show(found)
-    print("\n".join(table.LEGEND))
+        print("\n".join(sentences(report)))
+    print("\n".join(table.legend(report)))
+
+
+def _listed(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _write_json(path: str, values: dict[str, object]) -> None:

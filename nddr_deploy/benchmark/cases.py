@@ -12,7 +12,16 @@ from nddr_deploy.errors import ConfigError, unknown_choice
 
 # Measured where --against does not say: whatever of it this machine can run.
 DEFAULT = ("torch", "onnxruntime", "openvino", "openvino:bf16")
-RUNTIMES = ("torch", "torch.compile", "onnxruntime", "openvino")
+CPU_RUNTIMES = ("torch", "torch.compile", "onnxruntime", "openvino")
+GPU_RUNTIMES = ("torch-cuda", "torch-cuda.compile", "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt")
+RUNTIMES = CPU_RUNTIMES + GPU_RUNTIMES
+COMPILED = ".compile"
+WHAT_IS_MISSING = {
+    "torch": "the checkpoint, and none was given. Add --checkpoint ckpt.pt.",
+    "tensorrt": "a TensorRT engine, and none was given. Build one with nddr-build, and give --engine model.trt.",
+    "onnxruntime": "the exported model, and none was given. Add --model model.onnx.",
+    "openvino": "the exported model, and none was given. Add --model model.onnx.",
+}
 
 
 @dataclass(frozen=True)
@@ -24,7 +33,7 @@ class Case:
         backend: key of `engines.BACKENDS`.
         precision: key of `engines.table.PRECISIONS`.
         compiled: through `torch.compile`.
-        path: the checkpoint (torch) or the exported model.
+        path: the checkpoint (torch), the TensorRT engine or the exported model.
     """
 
     name: str
@@ -36,20 +45,41 @@ class Case:
     @property
     def label(self) -> str:
         """For people: "openvino bf16"."""
-        return f"{'torch.compile' if self.compiled else self.backend} {self.precision}"
+        return f"{self.backend}{COMPILED if self.compiled else ''} {self.precision}"
+
+    @property
+    def gpu(self) -> bool:
+        """Whether it runs on a GPU."""
+        return self.backend in GPU_RUNTIMES
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What its process needs to be told before any library loads."""
+        exact = self.backend == "onnxruntime-tensorrt" and self.precision == "fp32"
+        return {"NVIDIA_TF32_OVERRIDE": "0"} if exact else {}
 
 
-def parse_cases(names: Sequence[str], *, model: Path, checkpoint: Path | None, precision: str = "fp32") -> list[Case]:
+def parse_cases(
+    names: Sequence[str],
+    *,
+    model: Path | None,
+    checkpoint: Path | None,
+    precision: str = "fp32",
+    plan: Path | None = None,
+    plan_precision: str = "fp32",
+) -> list[Case]:
     """`["torch", "openvino:bf16"]` -> the cases, in that order.
 
     Args:
         names: `RUNTIME` or `RUNTIME:PRECISION`.
-        model: the exported file.
+        model: the exported file; the onnxruntime and openvino cases run it.
         checkpoint: what it was exported from; the torch cases run it.
         precision: of a name that gives none: what the exported file is written for.
+        plan: the TensorRT engine; the tensorrt case runs it.
+        plan_precision: that it was built in.
 
     Raises:
-        ConfigError: an unknown runtime or precision, one case twice, or a torch case without a checkpoint.
+        ConfigError: an unknown runtime or precision, one case twice, or a case whose file was not given.
     """
     cases: list[Case] = []
     for name in names:
@@ -58,22 +88,34 @@ def parse_cases(names: Sequence[str], *, model: Path, checkpoint: Path | None, p
             raise unknown_choice("--against", runtime, RUNTIMES)
         if colon and asked not in PRECISIONS:
             raise unknown_choice(f"--against {runtime}", asked, PRECISIONS)
-        torch = runtime.startswith("torch")
-        if torch and checkpoint is None:
-            raise ConfigError(f"--against {runtime} runs the checkpoint, and none was given. Add --checkpoint ckpt.pt.")
-        case = Case(
-            name=name,
-            backend="torch" if torch else runtime,
-            precision=asked or ("fp32" if torch else precision),
-            compiled=runtime == "torch.compile",
-            path=checkpoint if torch and checkpoint else model,
-        )
+        backend = runtime.removesuffix(COMPILED)
+        if backend.startswith("torch"):
+            file, usual = checkpoint, "fp32"
+        elif backend == "tensorrt":
+            file, usual = plan, plan_precision
+        else:
+            file, usual = model, precision
+        if file is None:
+            raise ConfigError(f"--against {runtime} runs {WHAT_IS_MISSING[backend.split('-')[0]]}")
+        case = Case(name, backend, asked or usual, compiled=runtime.endswith(COMPILED), path=file)
         if case.label in [other.label for other in cases]:
             raise ConfigError(f"--against: {case.label} is there twice. Name every case once.")
         cases.append(case)
     if not cases:
         raise ConfigError(f"--against names no case. Choose some of: {', '.join(RUNTIMES)}.")
     return cases
+
+
+def default_gpu(precision: str) -> tuple[str, ...]:
+    """Measured for a TensorRT engine where --against does not say, in its precision as far as they have it."""
+    halves = "fp16" if precision == "int8" else precision
+    return (
+        f"torch-cuda:{halves}",
+        f"torch-cuda.compile:{halves}",
+        "onnxruntime-cuda",
+        "onnxruntime-tensorrt",
+        "tensorrt",
+    )
 
 
 def installed_versions() -> dict[str, str]:
@@ -83,7 +125,10 @@ def installed_versions() -> dict[str, str]:
         "nddr-deploy",
         "torch",
         "onnxruntime",
+        "onnxruntime-gpu",
         "openvino",
+        "tensorrt",
+        "cuda-bindings",
         "numpy",
         "numba",
         "opencv-python-headless",

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -26,9 +27,10 @@ class Worker:
     Args:
         name: of the case, for errors.
         threads: for every library that reads OMP_NUM_THREADS when it loads.
+        environment: other variables of the process.
     """
 
-    def __init__(self, name: str, *, threads: int) -> None:
+    def __init__(self, name: str, *, threads: int, environment: Mapping[str, str] | None = None) -> None:
         self.name = name
         self._said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - closed by close()
         self._process = subprocess.Popen(
@@ -37,7 +39,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._said,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads), "NDDR_THREADS": str(threads)},
+            env={**os.environ, "OMP_NUM_THREADS": str(threads), "NDDR_THREADS": str(threads), **(environment or {})},
         )
 
     def ask(self, order: str, **values: Any) -> dict[str, Any]:

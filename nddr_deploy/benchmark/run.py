@@ -5,27 +5,27 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nddr_deploy.benchmark import figures
-from nddr_deploy.benchmark.cases import DEFAULT, Case, installed_versions, parse_cases
-from nddr_deploy.benchmark.floor import best
+from nddr_deploy.benchmark.cases import DEFAULT, Case, default_gpu, installed_versions, parse_cases
+from nddr_deploy.benchmark.floor import Rate, best
 from nddr_deploy.benchmark.progress import Progress
-from nddr_deploy.benchmark.report import BenchmarkReport, FloorRate, Row
-from nddr_deploy.benchmark.turns import Turns
+from nddr_deploy.benchmark.report import BenchmarkReport, FloorRate, GpuFloorRates, OneThread, OnGpu, Row
+from nddr_deploy.benchmark.subject import Subject
+from nddr_deploy.benchmark.turns import Measured, Turns
+from nddr_deploy.engines.cuda import describe_gpu
 from nddr_deploy.engines.machine import default_threads, describe_machine
-from nddr_deploy.engines.onnx_file import OnnxFile
 from nddr_deploy.errors import ConfigError
-from nddr_deploy.graph.flops import count_flops
-from nddr_deploy.graph.metadata import read_model
-from nddr_deploy.manifest import Manifest
 
 
 def run_benchmark(
     engine: str | os.PathLike[str],
     *,
     against: Sequence[str] | None = None,
+    model: str | os.PathLike[str] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     input: str | None = None,
     rounds: int = 5,
@@ -34,18 +34,23 @@ def run_benchmark(
     threads: int | None = None,
     progress: bool = False,
 ) -> BenchmarkReport:
-    """Measure an exported model in several runtimes, and end to end on real input.
+    """Measure a model in several runtimes, and end to end on real input.
 
     Cases take turns (A B C, A B C, ...), so that whatever slows the machine slows all of them, and are compared within
     a round. Two sections: on one thread by processor time, which other work on the machine hardly changes, and on all
-    cores by the clock. Each case first runs twice unmeasured, and once more at the start of each round.
+    cores by the clock. Instead of the first, a case on a GPU has the GPU's own time, its copies and the host's time to
+    start it, and it runs with overlapping passes, too. Each case first runs twice unmeasured, and again at the start of
+    each round.
 
     >>> run_benchmark("model.onnx", checkpoint="ckpt.pt", against=["torch", "openvino:bf16"])       # doctest: +SKIP
+    >>> run_benchmark("model.trt", checkpoint="ckpt.pt", against=["torch-cuda:fp16", "tensorrt"])   # doctest: +SKIP
 
     Args:
-        engine: the exported model (`.onnx`).
+        engine: the exported model (`.onnx`), or a TensorRT engine (`.trt`). All cases must do the same work as it.
         against: cases, `RUNTIME` or `RUNTIME:PRECISION`; the others are compared with the first. None is
-            `cases.DEFAULT` without what this machine or the missing checkpoint rules out, which the report names.
+            `cases.DEFAULT` (for a `.trt`, `cases.default_gpu`) without what this machine or missing files rule out,
+            which the report names.
+        model: the exported model of a TensorRT engine; the onnxruntime and openvino cases run it.
         checkpoint: what the model was exported from; the torch cases run it.
         input: a video, a folder of pictures, ...: what `nddr-infer` takes; None leaves end to end out.
         rounds: how often the cases take turns.
@@ -69,71 +74,106 @@ def run_benchmark(
         from nddr_deploy.benchmark.end_to_end import check_input
 
         check_input(input)
-    path = Path(engine)
-    if path.suffix.lower() != ".onnx":
-        raise ConfigError(f"{path}: nddr-bench measures an exported model (.onnx). Give a checkpoint as --checkpoint.")
-    file = OnnxFile.read(path)
-    flops = count_flops(read_model(path), file.manifest.size_hw, batch=file.manifest.batch)
+    subject = Subject.read(engine, model=model, checkpoint=checkpoint)
     not_run: dict[str, str] = {}
-    cases = choose_cases(against, path, Path(checkpoint) if checkpoint else None, file.precision, not_run)
+    cases = choose_cases(against, subject, not_run)
     cores = threads or default_threads()
-    steps = (len(cases) + 1) * rounds + len(cases) * rounds * (2 if input else 1)
-    with Progress(steps if progress and sys.stderr.isatty() else None) as shown:
-        turns = Turns(file.manifest, rounds, seconds_per_case / rounds, shown, not_run, strict=against is not None)
-        cases, alone, rates = turns.one_thread(cases)
-        measured = turns.all_cores(cases, cores, input, frames)
-    floor = {
-        precision: FloorRate(rate.flops_per_s, rate.backend, rate.kernel) for precision, rate in best(rates).items()
-    }
-    batch = file.manifest.batch
-    rows = [
-        Row(
-            label=case.label,
-            backend=case.backend,
-            precision=case.precision,
-            one_thread=figures.one_thread(alone, index, flops, floor.get(case.precision)),
-            all_cores=figures.all_cores(measured.passes, index, batch),
-            memory_bytes=measured.memory_bytes[index],
-            difference=figures.difference(measured.outputs[0], measured.outputs[index]),
-            end_to_end=figures.end_to_end(measured.streams, index) if input else None,
-        )
-        for index, case in enumerate(cases)
-    ]
+    with Progress(_steps(cases, rounds, input) if progress and sys.stderr.isatty() else None) as shown:
+        turns = Turns(subject.manifest, rounds, seconds_per_case / rounds, shown, not_run, strict=against is not None)
+        on_cpu, alone, rates = turns.one_thread([case for case in cases if not case.gpu])
+        measured = turns.together([case for case in cases if case.gpu or case in on_cpu], cores, input, frames)
+    floor = _floor(rates)
+    gpu_floor = _gpu_floor(measured) if measured.gpu_rates else None
     return BenchmarkReport(
-        model=_describe(path, file.manifest, flops),
-        machine=describe_machine().to_dict(),
+        model=subject.describe(),
+        machine=_machine(measured),
         versions=installed_versions(),
         rounds=rounds,
         seconds_per_case=seconds_per_case,
         threads=cores,
-        rows=tuple(rows),
+        rows=tuple(
+            Row(
+                label=case.label,
+                backend=case.backend,
+                precision=case.precision,
+                one_thread=_one_thread(alone, on_cpu, case, subject, floor),
+                all_cores=figures.all_cores(measured.passes, index, subject.manifest.batch),
+                memory_bytes=measured.memory_bytes[index],
+                difference=figures.difference(measured.outputs[0], measured.outputs[index]),
+                gpu=_on_gpu(measured, case, subject, gpu_floor),
+                end_to_end=figures.end_to_end(measured.streams, index) if input else None,
+            )
+            for index, case in enumerate(measured.cases)
+        ),
         floor=floor,
+        gpu_floor=gpu_floor,
         not_run=not_run,
         input=Path(input).name if input else None,
     )
 
 
-def choose_cases(
-    against: Sequence[str] | None, path: Path, checkpoint: Path | None, precision: str, not_run: dict[str, str]
-) -> list[Case]:
+def choose_cases(against: Sequence[str] | None, subject: Subject, not_run: dict[str, str]) -> list[Case]:
     """Those that were asked for, or the usual ones; what has to be left out of these is added to `not_run`."""
-    if against is not None:
-        return parse_cases(against, model=path, checkpoint=checkpoint, precision=precision)
-    names = [name for name in DEFAULT if checkpoint or not name.startswith("torch")]
-    if precision != "fp32":
+    names = against
+    if names is None:
+        names = _usual_cases(subject, not_run)
+    return parse_cases(
+        names,
+        model=subject.model,
+        checkpoint=subject.checkpoint,
+        precision=subject.precision,
+        plan=subject.plan,
+        plan_precision=subject.plan_precision,
+    )
+
+
+def _usual_cases(subject: Subject, not_run: dict[str, str]) -> list[str]:
+    names = list(default_gpu(subject.plan_precision)) if subject.plan else list(DEFAULT)
+    if not subject.plan and subject.precision != "fp32":
         names = [name for name in names if ":" not in name]
-    if not checkpoint:
+    if not subject.checkpoint:
+        names = [name for name in names if not name.startswith("torch")]
         not_run["torch"] = "it runs the checkpoint, and none was given (--checkpoint)"
-    return parse_cases(names, model=path, checkpoint=checkpoint, precision=precision)
+    if not subject.model:
+        names = [name for name in names if not name.startswith("onnxruntime")]
+        not_run["onnxruntime"] = "it runs the exported model, and none was given (--model)"
+    return names
 
 
-def _describe(path: Path, manifest: Manifest, flops: int) -> dict[str, Any]:
+def _steps(cases: Sequence[Case], rounds: int, input: str | None) -> int:
+    """Turns, for the progress bar; the two floors take turns, too."""
+    on_gpu = sum(case.gpu for case in cases)
+    alone = len(cases) - on_gpu + 1 if on_gpu < len(cases) else 0
+    return rounds * (alone + (2 * on_gpu + 1 if on_gpu else 0) + len(cases) * (2 if input else 1))
+
+
+def _floor(rates: list[Rate]) -> dict[str, FloorRate]:
     return {
-        "file": path.name,
-        "network": manifest.network,
-        "tasks": [task.name for task in manifest.tasks],
-        "outputs": manifest.outputs,
-        "size_hw": list(manifest.size_hw),
-        "batch": manifest.batch,
-        "flops": flops,
+        precision: FloorRate(rate.flops_per_s, rate.backend, rate.kernel) for precision, rate in best(rates).items()
     }
+
+
+def _gpu_floor(measured: Measured) -> GpuFloorRates:
+    copies = measured.gpu_copies
+    return GpuFloorRates(_floor(measured.gpu_rates), {name: max(found[name] for found in copies) for name in copies[0]})
+
+
+def _one_thread(
+    alone: figures.Answers, on_cpu: list[Case], case: Case, subject: Subject, floor: dict[str, FloorRate]
+) -> OneThread | None:
+    if case not in on_cpu:
+        return None
+    return figures.one_thread(alone, on_cpu.index(case), subject.flops, floor.get(case.precision))
+
+
+def _on_gpu(measured: Measured, case: Case, subject: Subject, floor: GpuFloorRates | None) -> OnGpu | None:
+    if not case.gpu:
+        return None
+    index = measured.on_gpu.index(case)
+    rate = floor.rates.get(case.precision) if floor else None
+    return figures.on_gpu(measured.gpu_passes, measured.gpu_streams, index, subject.flops, rate)
+
+
+def _machine(measured: Measured) -> dict[str, Any]:
+    found = describe_machine().to_dict()
+    return {**found, "gpu": asdict(describe_gpu())} if measured.on_gpu else found

@@ -82,6 +82,6 @@ def test_a_checkpoint_that_does_other_work_than_the_export_is_not_compared(handm
 
     with (
         Worker("case", threads=1) as worker,
-        pytest.raises(NddrError, match="returns raw segmentation, normals, age; the exported model raw segmentation"),
+        pytest.raises(NddrError, match="returns raw segmentation, normals, age; the measured model raw segmentation"),
     ):
         worker.ask("open", **order(subject, manifest=fewer.to_json()))

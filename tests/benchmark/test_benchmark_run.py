@@ -15,6 +15,7 @@ from nddr_deploy.benchmark import __main__ as command
 from nddr_deploy.benchmark import table, turns
 from nddr_deploy.benchmark.progress import Progress
 from nddr_deploy.benchmark.run import choose_cases, run_benchmark
+from nddr_deploy.benchmark.subject import Subject
 from nddr_deploy.benchmark.turns import Turns
 from nddr_deploy.errors import ConfigError, InputError, UnsupportedError
 from nddr_deploy.graph.flops import count_flops
@@ -93,10 +94,10 @@ def test_the_plot_is_a_picture(report: Any, tmp_path: Path) -> None:
         assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 10
 
 
-def test_without_a_checkpoint_pytorch_is_named_as_not_run() -> None:
+def test_without_a_checkpoint_pytorch_is_named_as_not_run(handmade: Callable[..., Any]) -> None:
     not_run: dict[str, str] = {}
 
-    cases = choose_cases(None, Path("model.onnx"), None, "fp32", not_run)
+    cases = choose_cases(None, Subject.read(handmade().path), not_run)
 
     assert [case.label for case in cases] == ["onnxruntime fp32", "openvino fp32", "openvino bf16"]
     assert "--checkpoint" in not_run["torch"]
@@ -138,7 +139,7 @@ def test_cases_take_turns(handmade: Callable[..., Any], monkeypatch: pytest.Monk
     log: list[tuple[str, str]] = []
 
     class Recorder:
-        def __init__(self, name: str, *, threads: int) -> None:
+        def __init__(self, name: str, *, threads: int, environment: dict[str, str] | None = None) -> None:
             self.name = f"{name} {threads}"
 
         def ask(self, order: str, **values: Any) -> dict[str, Any]:

@@ -1,0 +1,114 @@
+"""What a benchmark measures: the files that belong to one model."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nddr_deploy.engines.onnx_file import OnnxFile
+from nddr_deploy.engines.plan_file import PlanFile
+from nddr_deploy.errors import ConfigError
+from nddr_deploy.graph.flops import count_flops
+from nddr_deploy.graph.metadata import read_model
+from nddr_deploy.manifest import Manifest
+
+StrPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model in up to three forms.
+
+    Attributes:
+        path: of `--engine`: what all cases must do the same work as.
+        manifest: its own.
+        model: the exported model; None where there is only a TensorRT engine.
+        precision: that the exported model is written for.
+        plan: the TensorRT engine; None where there is none.
+        plan_precision: that it was built in.
+        checkpoint: what both were made from; None where it was not given.
+        flops: of a pass; None without an exported model to count them in.
+    """
+
+    path: Path
+    manifest: Manifest
+    model: Path | None
+    precision: str
+    plan: Path | None
+    plan_precision: str
+    checkpoint: Path | None
+    flops: int | None
+
+    @classmethod
+    def read(cls, engine: StrPath, *, model: StrPath | None = None, checkpoint: StrPath | None = None) -> Subject:
+        """Read what the files say about themselves; nothing is loaded to run.
+
+        Args:
+            engine: an exported model (`.onnx`) or a TensorRT engine (`.trt`).
+            model: the exported model of a TensorRT engine.
+            checkpoint: what it was exported from.
+
+        Raises:
+            ConfigError: files of another kind, or that do not belong together.
+            ModelFileError: one that cannot be used.
+        """
+        path = Path(engine)
+        if path.suffix.lower() not in (".onnx", ".trt"):
+            raise ConfigError(
+                f"{path}: nddr-bench measures an exported model (.onnx) or a TensorRT engine (.trt). "
+                "Give a checkpoint as --checkpoint."
+            )
+        if path.suffix.lower() == ".onnx":
+            if model is not None:
+                raise ConfigError(f"{path} is an exported model itself. Leave --model {model} out.")
+            return cls._of(path, OnnxFile.read(path), None, checkpoint)
+        exported = None
+        if model is not None:
+            if Path(model).suffix.lower() != ".onnx":
+                raise ConfigError(f"--model {model}: expected an exported model (.onnx).")
+            exported = OnnxFile.read(Path(model))
+        plan = PlanFile.read(path)
+        if exported is not None:
+            _check_origin(plan, exported)
+        return cls._of(path, exported, plan, checkpoint)
+
+    @classmethod
+    def _of(cls, path: Path, exported: OnnxFile | None, plan: PlanFile | None, checkpoint: StrPath | None) -> Subject:
+        manifest = plan.about.model if plan else exported.manifest if exported else None
+        if manifest is None:
+            raise ConfigError(f"{path}: there is nothing to measure.")
+        return cls(
+            path=path,
+            manifest=manifest,
+            model=exported.path if exported else None,
+            precision=exported.precision if exported else "fp32",
+            plan=plan.path if plan else None,
+            plan_precision=plan.about.precision if plan else "fp32",
+            checkpoint=Path(checkpoint) if checkpoint else None,
+            flops=count_flops(read_model(exported.path), manifest.size_hw, batch=manifest.batch) if exported else None,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """For the report. Names no folder of this machine."""
+        manifest = self.manifest
+        return {
+            "file": self.path.name,
+            "network": manifest.network,
+            "tasks": [task.name for task in manifest.tasks],
+            "outputs": manifest.outputs,
+            "size_hw": list(manifest.size_hw),
+            "batch": manifest.batch,
+            "flops": self.flops,
+        }
+
+
+def _check_origin(plan: PlanFile, exported: OnnxFile) -> None:
+    """Both know the checkpoint that they were made from."""
+    mine, other = (found.hashes.get("checkpoint") for found in (plan.about.model, exported.manifest))
+    if mine and other and mine != other:
+        raise ConfigError(
+            f"{plan.path} and --model {exported.path} were made from different checkpoints, so they are two models. "
+            f"Give the model that the engine was built from ({plan.about.onnx}), or another export of its checkpoint."
+        )
