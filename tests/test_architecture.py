@@ -65,14 +65,14 @@ def test_importing_the_package_loads_no_library() -> None:
     assert run.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("package", ["inference", "engines", "evaluate", "manifest", "tasks", "data", "graph"])
+@pytest.mark.parametrize("package", ["inference", "engines", "evaluate", "build", "doctor", "manifest", "tasks", "data", "graph"])
 def test_packages_of_a_machine_that_only_runs_models_import_with_torch_blocked(package: str) -> None:
     probe = (
         "import sys, pkgutil, importlib\n"
         "sys.modules['torch'] = None\n"
         f"module = importlib.import_module('nddr_deploy.{package}')\n"
         "for found in pkgutil.walk_packages(getattr(module, '__path__', []), module.__name__ + '.'):\n"
-        "    if found.name != 'nddr_deploy.engines.eager' and not found.name.endswith('__main__'):\n"
+        "    if not found.name.startswith('nddr_deploy.engines.eager') and not found.name.endswith('__main__'):\n"
         "        importlib.import_module(found.name)\n"
     )
 
