@@ -111,9 +111,10 @@ def stand_between(flow: Flow, reasons: dict[int, str], network: Iterable[int]) -
     They would cost two casts, and bits, for nothing.
 
     Args:
-        network: the nodes that would be in FP16 but for `reasons`.
+        network: the nodes that would be in FP16 but for `reasons`. What dequantises only joins a group to its readers.
     """
-    left = {number for number in network if number not in reasons and number in flow.reached}
+    joints = {number for number in flow.reached if flow.nodes[number].op_type == "DequantizeLinear"}
+    left = {number for number in network if number not in reasons and number in flow.reached} | joints
     while left:
         group, waiting = set(), [left.pop()]
         while waiting:
@@ -123,7 +124,7 @@ def stand_between(flow: Flow, reasons: dict[int, str], network: Iterable[int]) -
             left -= near
             waiting.extend(near)
         if group.isdisjoint(flow.weighted):
-            reasons.update(dict.fromkeys(group, "it stands between nodes in FP32"))
+            reasons.update(dict.fromkeys(group - joints, "it stands between nodes in FP32"))
 
 
 def lost(name: str, values: Array) -> str:

@@ -69,8 +69,8 @@ def _check_operators(model: onnx.ModelProto, major: int, source: str) -> None:
             )
         if node.op_type in _INTEGER_FORM:
             raise ModelFileError(
-                f"{source}: {_named(node)} computes with integers; TensorRT takes QuantizeLinear/DequantizeLinear pairs "
-                "around float operations. Quantise in the QDQ format."
+                f"{source}: {_named(node)} computes with integers; TensorRT takes QuantizeLinear/DequantizeLinear "
+                "pairs around float operations. Quantise in the QDQ format."
             )
 
 
@@ -172,7 +172,8 @@ def _check_types(model: onnx.ModelProto, types: Mapping[str, int], precision: st
         label = TensorProto.DataType.Name(kind).lower()
         if kind == TensorProto.DOUBLE:
             raise UnsupportedError(
-                f"{source}: {name!r} at {where} is float64, which TensorRT does not have. Export the network in float32."
+                f"{source}: {name!r} at {where} is float64, which TensorRT does not have. Export the network "
+                "in float32."
             )
         if kind not in _TAKEN:
             version = " 8" if kind == TensorProto.BFLOAT16 and major == 8 else ""
