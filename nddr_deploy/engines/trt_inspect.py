@@ -146,19 +146,21 @@ def check_realised(realised: Realised, *, asked: str, graph_share: float, least:
             "multiply, so the precision cannot be checked. Expected convolutions or matrix products: report this with "
             "the version of TensorRT."
         )
-    wanted = ceil(least * graph_share * total - 1e-9)  # 0.7 * 10 is a little more than 7
+    wanted = ceil(least * graph_share * total - 1e-9)  # 0.5 * (1 - 3 / 9) * 9 is a little more than 3
     if found >= wanted:
         return
     others = realised.others(asked)
     opaque = [layer for layer in others if layer.opaque]
-    undecided = f" Of these, fused regions decide, which only the types of their tensors tell of: {_list(opaque)}."
+    notes = ""
+    if found + sum(layer.nodes for layer in opaque) >= wanted:
+        notes += f" Of these, fused regions decide, which only the types of their tensors tell of: {_list(opaque)}."
+    if UNKNOWN in realised.counts:
+        notes += " TensorRT does not tell what is unknown; of fixed shapes it tells more than of open ones."
     instead = f"Ask for --precision {realised.main}, or accept" if realised.main in _CHOICES else "Accept"
     raise UnsupportedError(
         f"{source}: asked for {asked}, but of {total} convolutions and matrix products TensorRT built "
         f"{', '.join(f'{count} in {precision}' for precision, count in realised.counts.items())}; expected at least "
-        f"{wanted} in {asked}. Not in {asked}: {_list(others)}."
-        + (undecided if found + sum(layer.nodes for layer in opaque) >= wanted else "")
-        + f" {instead} this plan with a lower --least-share."
+        f"{wanted} in {asked}. Not in {asked}: {_list(others)}.{notes} {instead} this plan with a lower --least-share."
     )
 
 

@@ -51,7 +51,7 @@ _KERNEL_WORDS = (
 )
 
 _MULTIPLYING_TYPE = re.compile(r"conv(?!ert)|correlation|gemm|matrix|matmul|fullyconnected|einsum|attention", re.I)
-_MULTIPLYING_KERNEL = re.compile(r"gemm|fprop|dgrad|mha|[cC]onv(?!ert)|Fc(?=[A-Z_]|$)")
+_MULTIPLYING_KERNEL = re.compile(r"gemm|fprop|dgrad|mha|[cC]onv(?!ert)|Fc")
 _MULTIPLYING_NODE = re.compile(
     r"(?:^|_)(?:fused|qlinear)?(?:conv(?:transpose|olution|integer)?|deconv(?:olution)?|gemm|matmul(?:integer|nbits)?"
     r"|einsum|addmm)(?:\dd)?\d*(?=_|$)",

@@ -224,8 +224,9 @@ def test_layers_that_do_not_multiply_do_not_count(type_: str) -> None:
 
 def test_a_pictures_and_a_labels_integers_are_no_precision() -> None:
     cast = {"Name": "cast", "LayerType": "Cast", "Inputs": [tensor("UInt8")], "Outputs": [tensor("Int32")]}
+    hidden = {"Name": "cast", "LayerType": "Cast", "Inputs": [tensor("UInt8")], "Outputs": [tensor("N/A")]}
 
-    assert read(cast).layers[0].precision == "integer"
+    assert [layer.precision for layer in read(cast, hidden).layers] == ["integer", "unknown"]
 
 
 # What a layer computes with
@@ -280,6 +281,19 @@ def test_the_kernel_decides_where_weights_and_input_differ() -> None:
     ).layers
 
     assert (told.precision, untold.precision) == ("fp16", "unknown")
+
+
+def test_the_kernel_decides_where_only_the_input_is_told() -> None:
+    kernel = "sm80_xmma_gemm_f16f16_f16f32_f32_tn_n_tilesize64x64x64"
+    product = {"Name": "fc", "LayerType": "gemm", "TacticName": kernel, "Inputs": [tensor("Float")], "Outputs": []}
+
+    assert read(product).layers[0].precision == "fp16"
+
+
+def test_an_index_before_the_input_does_not_tell() -> None:
+    indexed = convolution("Half", Inputs=[tensor("Int32"), tensor("Half")])
+
+    assert read(indexed).layers[0].precision == "fp16"
 
 
 def test_a_residual_in_half_precision_leaves_an_int8_convolution_int8() -> None:
@@ -369,6 +383,31 @@ def test_a_fusion_of_a_product_claims_its_nodes_too() -> None:
     assert [layer.multiplies for layer in read(generated(nodes), fusion).layers] == [False, True]
 
 
+@pytest.mark.parametrize(
+    ("kernel", "multiplies"),
+    [
+        ("_gemm_mha_v2_0x5f", True),
+        ("_fmha_v2_flash_attention_sm86", True),
+        ("__myl_FcCastAddErf_0x1", True),
+        ("sm90_xmma_fprop_implicit_gemm", True),
+        ("sm80_xmma_dgrad_implicit", True),
+        ("__myl_ConvAddRelu_0x1", True),
+        ("__myl_ConvertConcAdd_0x1", False),
+        ("__myl_MaxSubExpSumDivMul_0x1", False),
+    ],
+)
+def test_the_name_of_a_generated_kernel_tells_whether_it_multiplies(kernel: str, multiplies: bool) -> None:
+    assert read(generated("", kernel)).layers[0].multiplies is multiplies
+
+
+def test_a_product_whose_nodes_are_not_named_after_operators_counts_once() -> None:
+    assert read(convolution("Half", Metadata="[ONNX Layer: node_of_7]")).layers[0].nodes == 1
+
+
+def test_a_node_that_is_named_twice_counts_once() -> None:
+    assert read(convolution("Half", Metadata="[ONNX Layer: a/Conv]\x1f[ONNX Layer: a/Conv]")).layers[0].nodes == 1
+
+
 def test_merged_convolutions_count_as_many_as_they_are() -> None:
     merged = convolution("Half", Metadata="[ONNX Layer: a/Conv]\x1e[ONNX Layer: b/Conv]\x1e[ONNX Layer: b/Relu]")
     named = convolution("Half", "a/Conv || b/Conv_2 + b/Relu")
@@ -403,13 +442,21 @@ def test_what_the_graph_keeps_in_fp32_is_not_missed() -> None:
     refusal(plan(fp16=6, fp32=4), "fp16", graph_share=0.7, least=1.0)
 
 
+def test_rounding_asks_for_no_layer_more() -> None:
+    accept(plan(fp16=3, fp32=6), "fp16", graph_share=1 - 3 / 9, least=0.5)  # of 9: 3.0000000000000004
+
+
 def test_a_graph_that_asks_for_nothing_is_given_nothing() -> None:
     accept(plan(fp32=3), "fp16", graph_share=0.0)
 
 
 def test_an_unknown_precision_is_never_the_one_that_was_asked_for() -> None:
     for asked in ("fp16", "int8", "fp32"):
-        assert "10 in unknown" in refusal(plan(unknown=10), asked)
+        message = refusal(plan(unknown=10), asked)
+        assert "10 in unknown" in message
+        assert "TensorRT does not tell what is unknown; of fixed shapes it tells more" in message
+        assert "--precision" not in message
+    assert "does not tell" not in refusal(plan(fp32=10), "fp16")
 
 
 def test_int8_with_a_rest_in_half_precision_reports_both() -> None:
@@ -526,6 +573,7 @@ def test_the_manifest_has_counts_share_and_the_layers_that_differ() -> None:
         "opaque": [{"name": "{ForeignNode[fuse/Conv...heads.depth/Gemm]}", "precision": "fp16"}],
     }
     assert plan(fp16=2, fp32=1).to_dict()["share"] == 0.6667  # of the main precision, four digits
+    assert read(generated("", "__myl_AddRelu_0x1"), convolution("Half")).to_dict()["opaque"] == []
 
 
 def test_the_text_for_people_lists_what_is_opaque() -> None:
