@@ -22,9 +22,13 @@ EXAMPLES = """examples:
 
 def parser() -> Parser:
     parser = Parser(
-        "nddr-eval", "Print the metrics of a checkpoint or an exported model on labelled data.", epilog=EXAMPLES
+        "nddr-eval",
+        "Print the metrics of a checkpoint, an exported model or an engine on labelled data.",
+        epilog=EXAMPLES,
     )
-    parser.add_argument("model", metavar="MODEL", help="a checkpoint (.pt) or an exported model (.onnx)")
+    parser.add_argument(
+        "model", metavar="MODEL", help="a checkpoint (.pt), a model (.onnx) or a TensorRT engine (.trt)"
+    )
     parser.add_argument("--data", required=True, metavar="NAME", help="a data set: rooms, faces or folder")
     parser.add_argument("--split", default="val", help="which part of it (default: val)")
     parser.add_argument("--limit", type=int, metavar="N", help="score only the first N samples (default: all)")
@@ -42,7 +46,7 @@ def parser() -> Parser:
         choices=("letterbox", "stretch"),
         help="how a picture is laid into the model's image (default: letterbox, which keeps its shape)",
     )
-    parser.add_argument("--backend", help="torch, onnxruntime or openvino (default: by the file's suffix)")
+    parser.add_argument("--backend", help="as for nddr-infer (default: by the file's suffix)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of a pass (default: every core)")
     parser.add_argument("--precision", help="fp32, bf16, fp16 or int8 (default: the file's own)")
     parser.add_argument("--json", metavar="FILE", help="also write the metrics to FILE")

@@ -18,6 +18,7 @@ INPUT                                     OUTPUT
 
 EPILOG = """examples:
   nddr-infer --engine model.onnx --input walk.mp4 --output overlay.mp4
+  nddr-infer --engine model.trt --input walk.mp4 --output overlay.mp4       (on an NVIDIA GPU, from nddr-build)
   nddr-infer --engine model.onnx --input photos/ --output out/ --layout tiles
   nddr-infer --engine model.onnx --input walk.mp4 --output arrays/ --format npz --tasks depth
   nddr-infer --engine model.onnx --input camera:0 --output recording.mkv     (Ctrl-C ends and keeps the recording)
@@ -63,7 +64,12 @@ def _main(argv: Sequence[str]) -> int:
 def _parser() -> Parser:
     parser = Parser("nddr-infer", DESCRIPTION, epilog=EPILOG)
     main = parser.add_argument_group("what")
-    main.add_argument("--engine", required=True, metavar="MODEL", help="exported model (.onnx), or a checkpoint (.pt)")
+    main.add_argument(
+        "--engine",
+        required=True,
+        metavar="MODEL",
+        help="a model (.onnx), a TensorRT engine (.trt) or a checkpoint (.pt)",
+    )
     main.add_argument("--input", required=True, metavar="X", help="what to run it on; see above")
     main.add_argument("--output", required=True, metavar="Y", help="where results go; overwritten if it exists")
     main.add_argument("--limit", type=_count, metavar="N", help="do at most N frames of each source (default: all)")
@@ -85,7 +91,12 @@ def _parser() -> Parser:
     )
     look.add_argument("--no-audio", action="store_true", help="leave a video's audio out (default: copied)")
     run = parser.add_argument_group("how it runs")
-    run.add_argument("--backend", metavar="B", help="torch, onnxruntime or openvino (default: by the model's suffix)")
+    run.add_argument(
+        "--backend",
+        metavar="B",
+        help="what runs it (default: by the model's suffix, .onnx and .pt on the CPU): "
+        "onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt or openvino; torch or torch-cuda; tensorrt",
+    )
     run.add_argument("--threads", type=_count, metavar="N", help="threads of one pass (default: all cores)")
     run.add_argument("--precision", metavar="P", help="fp32, bf16, fp16 or int8 (default: the model's own)")
     run.add_argument(
