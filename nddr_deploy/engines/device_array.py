@@ -14,7 +14,6 @@ import weakref
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass
 from itertools import accumulate
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -97,7 +96,7 @@ def _from_dlpack(images: object, stream: int) -> DeviceArray:
         _refuse_other_devices(tensor.device.type)
         shape, dtype = dlpack.shape_of(tensor), dlpack.dtype_of(tensor)
         _check_order(shape, dlpack.strides_of(tensor), dtype.itemsize)
-        pointer = (tensor.data or 0) + tensor.byte_offset if prod(shape) else 0
+        pointer = (tensor.data or 0) + tensor.byte_offset if 0 not in shape else 0
         _check_pointer(pointer, shape)
         return DeviceArray(pointer, shape, dtype, tensor.device.number, owner=images, free=borrowed.give_back)
     except BaseException:
@@ -174,7 +173,7 @@ def _check_order(shape: tuple[int, ...], strides: tuple[int, ...] | None, size: 
     """C order: each axis steps over all that the later ones span. An axis of one element is never stepped along."""
     if min(shape, default=0) < 0 or (strides is not None and len(strides) != len(shape)):
         raise InputError(f"The images on the GPU have an impossible layout: shape {shape}, strides {strides}.")
-    if not strides or prod(shape) == 0:
+    if not strides or 0 in shape:
         return
     expected = tuple(accumulate((size, *shape[:0:-1]), operator.mul))[::-1]
     if any(extent > 1 and found != right for extent, found, right in zip(shape, strides, expected, strict=True)):
@@ -185,7 +184,7 @@ def _check_order(shape: tuple[int, ...], strides: tuple[int, ...] | None, size: 
 
 
 def _check_pointer(pointer: int, shape: tuple[int, ...]) -> None:
-    if not pointer and prod(shape):
+    if not pointer and 0 not in shape:
         raise InputError(f"The images on the GPU, {shape}, have no address. Were they freed?")
 
 
