@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from math import ceil
+from math import ceil, floor
 from typing import Any
 
 from nddr_deploy.engines import trt_layers as words
@@ -156,11 +156,15 @@ def check_realised(realised: Realised, *, asked: str, graph_share: float, least:
         notes += f" Of these, fused regions decide, which only the types of their tensors tell of: {_list(opaque)}."
     if UNKNOWN in realised.counts:
         notes += " TensorRT does not tell what is unknown; of fixed shapes it tells more than of open ones."
-    instead = f"Ask for --precision {realised.main}, or accept" if realised.main in _CHOICES else "Accept"
+    enough = floor(100 * found / (graph_share * total)) / 100
+    remedies = [f"ask for --precision {realised.main}"] if realised.main in {*_CHOICES} - {asked} else []
+    remedies += [f"accept this plan with --least-share {enough:.2f}"] if enough else []
+    remedy = " or ".join(remedies) or "build with fixed shapes or another version of TensorRT"
     raise UnsupportedError(
         f"{source}: asked for {asked}, but of {total} convolutions and matrix products TensorRT built "
         f"{', '.join(f'{count} in {precision}' for precision, count in realised.counts.items())}; expected at least "
-        f"{wanted} in {asked}. Not in {asked}: {_list(others)}.{notes} {instead} this plan with a lower --least-share."
+        f"{wanted} in {asked}. Not in {asked}: {_list(others)}.{notes} "
+        f"{remedy[0].upper()}{remedy[1:]}."
     )
 
 
