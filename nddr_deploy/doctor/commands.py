@@ -24,13 +24,16 @@ class Command:
 
     Attributes:
         name: "nddr-infer".
-        ways: in which it can run: backends, or devices; empty where it cannot run.
-        stopped: what it could also do, or the whole command under its own name -> what stops it.
+        ways: in which it can run: backends, devices, or what it builds; empty where it cannot run.
+        stopped: the other ways, or the whole command under its own name -> what stops it.
+        verb, no: how to say in a sentence what it can do, and what it cannot.
     """
 
     name: str
     ways: tuple[str, ...]
     stopped: Mapping[str, str]
+    verb: str = "runs on"
+    no: str = "not on"
 
     @property
     def runs(self) -> bool:
@@ -81,7 +84,9 @@ def _tensorrt(facts: Facts, broken: Mapping[tuple[str, str], str]) -> str:
         return stop
     for what in ("TensorRT", "fit with the driver", "fit with the GPU", "cuda-bindings"):
         if (trt.SUBJECT, what) in broken:
-            return f"TensorRT does not fit: {what}" if what.startswith("fit") else f"{what} does not fit"
+            return (
+                f"TensorRT does not {what.replace('with ', '')}" if what.startswith("fit") else f"{what} does not fit"
+            )
     return ""
 
 
@@ -120,16 +125,20 @@ def _infer(facts: Facts, stops: Mapping[str, str]) -> Command:
     if needs:
         return Command("nddr-infer", (), {"nddr-infer": needs})
     ways = tuple(backend for backend, stop in stops.items() if not stop)
-    return Command("nddr-infer", ways, {backend: stop for backend, stop in stops.items() if stop})
+    stopped = {backend: stop for backend, stop in stops.items() if stop}
+    return Command("nddr-infer", ways, stopped, verb="runs with", no="not with")
 
 
 def _build(facts: Facts, stops: Mapping[str, str]) -> Command:
+    """Both are compared with ONNX Runtime; a graph needs no TensorRT."""
     # onnx-graphsurgeon appends the decoders
     tools = [name for name in lacking(facts, "gpu") if name == "onnx-graphsurgeon"]
-    needs = stops["tensorrt"] or _needs(lacking(facts, "") + tools)
+    needs = _needs(lacking(facts, "") + tools) or stops["onnxruntime"]
     if needs:
         return Command("nddr-build", (), {"nddr-build": needs})
-    return Command("nddr-build", ("tensorrt",), {})
+    if stops["tensorrt"]:
+        return Command("nddr-build", ("graphs (--graph)",), {"engines": stops["tensorrt"]}, "builds", "no")
+    return Command("nddr-build", ("engines", "graphs (--graph)"), {}, "builds", "no")
 
 
 def _needs(missing: list[str]) -> str:

@@ -60,9 +60,11 @@ def driver_runs(facts: Facts, cuda_major: int) -> bool | None:
 
 def driver_name(facts: Facts) -> str:
     """`driver 535.104.05 (CUDA 12.2)`, as far as known."""
-    cuda = driver_cuda(facts)
-    name = f"driver {facts.system.kernel_driver}" if facts.system.kernel_driver else "driver"
-    return f"{name} (CUDA {cuda[0]}.{cuda[1]})" if cuda else name
+    cuda, version = driver_cuda(facts), facts.system.kernel_driver
+    newest = f"CUDA {cuda[0]}.{cuda[1]}" if cuda else ""
+    if version:
+        return f"driver {version} ({newest})" if newest else f"driver {version}"
+    return f"a driver for {newest}" if newest else "a driver of unknown version"
 
 
 def needs_driver(cuda_major: int) -> str:
@@ -85,13 +87,17 @@ def _driver(facts: Facts) -> Finding:
     if cuda["init"] is None:
         return _no_library(facts)
     if cuda["init"] == 0:
-        return Finding(SUBJECT, "driver", OK, driver_name(facts).removeprefix("driver "))
+        return Finding(SUBJECT, "driver", OK, _version(facts))
     if not system.nvidia_devices and not system.tegra and not system.wsl:
         return _no_devices(facts)
     found, do = INIT_ERRORS.get(cuda["init"], ("the driver does not start", "nvidia-smi"))
     if cuda["init"] == 100 and system.hidden_by is not None:
-        return Finding(SUBJECT, "driver", OK, f"{driver_name(facts).removeprefix('driver ')}; shows no GPU")
+        return Finding(SUBJECT, "driver", OK, _version(facts))
     return Finding(SUBJECT, "driver", PROBLEM, f"{found} (CUDA error {cuda['init']})", (do,))
+
+
+def _version(facts: Facts) -> str:
+    return driver_name(facts).removeprefix("driver ").removeprefix("a driver for ")
 
 
 def _no_library(facts: Facts) -> Finding:
@@ -113,7 +119,7 @@ def _no_library(facts: Facts) -> Finding:
         if system.container:
             do: tuple[str, ...] = ("Install the driver on the host.", *_start_container())
         else:
-            do = ("sudo ubuntu-drivers install", f"Or install an NVIDIA driver from {DRIVERS}")
+            do = ("sudo ubuntu-drivers install", f"Elsewhere than on Ubuntu, install a driver from {DRIVERS}")
         return Finding(SUBJECT, "driver", MISSING, found, do)
     return Finding(SUBJECT, "driver", NOT_HERE, "this machine has no NVIDIA GPU and needs none")
 
@@ -135,7 +141,11 @@ def _no_devices(facts: Facts) -> Finding:
 
 
 def _start_container() -> tuple[str, ...]:
-    return ("Start it with: docker run --gpus all ...", "On the host: sudo apt-get install nvidia-container-toolkit")
+    return (
+        "Start it with docker run --gpus all, or podman run --device nvidia.com/gpu=all.",
+        "That takes, on the host:",
+        "sudo apt-get install nvidia-container-toolkit",
+    )
 
 
 def _gpus(facts: Facts) -> list[Finding]:

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, distributions, requires
 from importlib.util import find_spec
 from pathlib import Path
 
-from nddr_deploy.doctor.ask import Answer, ask
+from nddr_deploy.doctor.ask import Answer, ask, tidy
 from nddr_deploy.doctor.elf import needed
 from nddr_deploy.doctor.facts import Camera, Facts, Need, Provider, Python, System
 
@@ -106,7 +106,7 @@ def _machine() -> Answer:
 
         return Answer(values=describe_machine().to_dict())
     except Exception as error:  # psutil is missing, or cannot read this system
-        return Answer(problem=f"{type(error).__name__}: {error}")
+        return Answer(problem=tidy(f"{type(error).__name__}: {error}"))
 
 
 def _packages() -> dict[str, str]:

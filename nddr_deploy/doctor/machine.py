@@ -87,7 +87,7 @@ def _shm(facts: Facts) -> Finding:
         return Finding("Python and machine", "shared memory", NOT_HERE, "there is no /dev/shm")
     if size < ENOUGH_SHM:
         do = (
-            "Start the container with: docker run --shm-size=2g ..."
+            "Start the container with docker run --shm-size=2g."
             if facts.system.container
             else "sudo mount -o remount,size=2G /dev/shm",
             "Or train with workers=0.",

@@ -49,7 +49,8 @@ def _opencv(facts: Facts) -> Finding:
         do = (
             "pip uninstall --yes opencv-python opencv-contrib-python",
             *do,
-            "Or, to keep it: sudo apt-get install libgl1 libglib2.0-0",
+            "Or, to keep it:",
+            "sudo apt-get install libgl1 libglib2.0-0",
         )
     return Finding(SUBJECT, "OpenCV", PROBLEM, f"installed, but it does not load: {answer.problem}", do)
 

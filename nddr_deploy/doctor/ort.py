@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from nddr_deploy.doctor import trt
 from nddr_deploy.doctor.facts import Facts, Provider
-from nddr_deploy.doctor.finding import MISSING, NOT_HERE, OK, PROBLEM, Finding, extra, numbers
+from nddr_deploy.doctor.finding import MISSING, NOT_HERE, OK, PROBLEM, Finding, extra
 from nddr_deploy.doctor.gpu import driver_name, driver_runs, expects_gpu, gpu_count, needs_driver, update_driver
+from nddr_deploy.doctor.packages import install_gpu
 
 SUBJECT = "ONNX Runtime"
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
@@ -36,12 +38,12 @@ def has_provider(facts: Facts, name: str) -> bool:
 
 def _version(facts: Facts) -> Finding:
     answer = facts.onnxruntime
-    of = "gpu" if expects_gpu(facts) else "cpu"
+    install = install_gpu(facts) if expects_gpu(facts) and not facts.system.tegra else (extra("cpu"),)
     if answer.missing:
-        return Finding(SUBJECT, "ONNX Runtime", MISSING, "not installed", (extra(of),))
+        return Finding(SUBJECT, "ONNX Runtime", MISSING, "not installed", install)
     if not answer.ok:
         twins = " ".join(sorted(name for name in facts.packages if name.startswith("onnxruntime")))
-        do = (f"pip uninstall --yes {twins or 'onnxruntime'}", extra(of))
+        do = (f"pip uninstall --yes {twins or 'onnxruntime'}", *install[-1:])
         return Finding(SUBJECT, "ONNX Runtime", PROBLEM, f"installed, but it does not load: {answer.problem}", do)
     cuda = cuda_major(facts)
     return Finding(SUBJECT, "ONNX Runtime", OK, answer["version"] + (f", for CUDA {cuda}" if cuda else ", for CPUs"))
@@ -61,40 +63,44 @@ def _provider(facts: Facts, name: str) -> Finding:
     if facts.system.tegra:
         do = "Install NVIDIA's build of onnxruntime-gpu for your JetPack: https://pypi.jetson-ai-lab.io"
         return Finding(SUBJECT, what, MISSING, "this build of ONNX Runtime has none", (do,))
-    twins = [package for package in facts.packages if package == "onnxruntime"]
-    remove = ("pip uninstall --yes onnxruntime",) if twins else ()
     found = "this build of ONNX Runtime has none" if facts.onnxruntime.ok else "ONNX Runtime is not usable"
-    return Finding(SUBJECT, what, MISSING, found, (*remove, extra("gpu")))
+    return Finding(SUBJECT, what, MISSING, found, install_gpu(facts))
 
 
 def _fit(facts: Facts, name: str) -> Finding:
     """A provider that is installed: with the TensorRT, the libraries and the driver of this machine."""
     provider, what = facts.providers[name], TITLES[name]
     wanted, cuda = provider.major("libnvinfer"), cuda_major(facts)
-    installed = numbers(facts.tensorrt["version"])[0] if facts.tensorrt.ok else None
-    if wanted is not None and "libnvinfer" in {_stem(library) for library in provider.lacking()}:
-        if installed is not None:
-            found = f"it is linked with TensorRT {wanted}; TensorRT {facts.tensorrt['version']} is installed"
-            return Finding(SUBJECT, what, PROBLEM, found, (f"pip install 'tensorrt=={wanted}.*'",))
-        if not expects_gpu(facts):
-            return Finding(SUBJECT, what, NOT_HERE, "for machines with an NVIDIA GPU")
-        found = f"it needs TensorRT {wanted}, which is not installed"
-        return Finding(SUBJECT, what, MISSING, found, (f"pip install 'tensorrt=={wanted}.*'",))
+    if gpu_count(facts) and cuda is not None and driver_runs(facts, cuda) is False:
+        found = f"it is built for {needs_driver(cuda)}; this is {driver_name(facts)}"
+        return Finding(SUBJECT, what, PROBLEM, found, (update_driver(facts, cuda), *_older_build(facts, cuda)))
+    if wanted is not None and any(_stem(library) == "libnvinfer" for library in provider.lacking()):
+        return _other_tensorrt(facts, wanted)
     if provider.lacking():
         state = MISSING if expects_gpu(facts) else NOT_HERE
         found = f"it needs {', '.join(provider.lacking())}, not found"
         return Finding(SUBJECT, what, state, found, _bring(facts, provider) if state == MISSING else ())
-    if gpu_count(facts) and cuda is not None and driver_runs(facts, cuda) is False:
-        found = f"it is built for {needs_driver(cuda)}; this is {driver_name(facts)}"
-        return Finding(SUBJECT, what, PROBLEM, found, (update_driver(facts, cuda), *_older_build(facts, cuda)))
     needs = f"with TensorRT {wanted}" if wanted else "with its CUDA and cuDNN libraries" if provider.needs else "here"
     return Finding(SUBJECT, what, OK, needs)
+
+
+def _other_tensorrt(facts: Facts, wanted: int) -> Finding:
+    """The TensorRT that the provider is linked with is not here."""
+    what, cuda = TITLES["tensorrt"], trt.cuda_major(facts) or cuda_major(facts)
+    # the package without a suffix brings the build for CUDA 13
+    do = f"pip install 'tensorrt{f'-cu{cuda}' if cuda and cuda < 13 else ''}=={wanted}.*'"
+    if facts.tensorrt.ok:
+        found = f"it is linked with TensorRT {wanted}; TensorRT {facts.tensorrt['version']} is installed"
+        return Finding(SUBJECT, what, PROBLEM, found, (do,))
+    if not expects_gpu(facts):
+        return Finding(SUBJECT, what, NOT_HERE, "for machines with an NVIDIA GPU")
+    return Finding(SUBJECT, what, MISSING, f"it needs TensorRT {wanted}, which does not load here", (do,))
 
 
 def _older_build(facts: Facts, cuda: int) -> tuple[str, ...]:
     """From 1.27 on PyPI's ONNX Runtime is built for CUDA 13, from 1.19 for CUDA 12, before for CUDA 11."""
     if cuda == 13 and driver_runs(facts, 12):
-        return ("Or take a build for CUDA 12: pip install 'onnxruntime-gpu<1.27'",)
+        return ("Or take a build for CUDA 12:", "pip install 'onnxruntime-gpu<1.27'")
     return ()
 
 

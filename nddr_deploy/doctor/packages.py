@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nddr_deploy.doctor.facts import Facts, Need
 from nddr_deploy.doctor.finding import MISSING, NOT_HERE, OK, PROBLEM, Finding, extra, numbers
-from nddr_deploy.doctor.gpu import expects_gpu
+from nddr_deploy.doctor.gpu import driver_runs, expects_gpu, update_driver
 
 PURPOSES = {"": "needed always", "cpu": "run on a CPU", "gpu": "run on a GPU", "train": "train, export"}
 # Distributions of one library: their files lie in one folder, so whichever came last broke the others.
@@ -17,6 +17,8 @@ TWINS = {
         "opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python",
     ),
 }  # fmt: skip
+# The newest that fit each other and a driver that runs no CUDA 13.
+FOR_CUDA_12 = "pip install 'onnxruntime-gpu[cuda,cudnn]<1.27' 'tensorrt-cu12==10.*' 'cuda-bindings<13'"
 # What a need is also met by.
 STAND_INS = {"onnxruntime": TWINS["onnxruntime"], "opencv-python-headless": TWINS["OpenCV"]}
 
@@ -24,6 +26,24 @@ STAND_INS = {"onnxruntime": TWINS["onnxruntime"], "opencv-python-headless": TWIN
 def examine(facts: Facts) -> list[Finding]:
     purposes = [_purpose(facts, name) for name in PURPOSES]
     return [_ours(facts), *purposes, *_onnxruntime_twins(facts), *_opencv_twins(facts), *_tensorrt_parts(facts)]
+
+
+def install_gpu(facts: Facts) -> tuple[str, ...]:
+    """What installs the packages for this machine's GPU: of a CUDA that its driver runs, and none beside its twin."""
+    if facts.system.tegra:
+        return ("Not with pip on a Jetson: see TensorRT and ONNX Runtime below.",)
+    others = [name for name in TWINS["onnxruntime"] if name in facts.packages and name != "onnxruntime-gpu"]
+    first = (f"pip uninstall --yes {' '.join(others)}",) if others else ()
+    if driver_runs(facts, 13) is False:
+        return (
+            f"With {update_driver(facts, 13).removeprefix('Install ')}",
+            *first,
+            extra("gpu"),
+            "Or, for the driver that is here:",
+            *first,
+            FOR_CUDA_12,
+        )
+    return (*first, extra("gpu"))
 
 
 def lacking(facts: Facts, of: str) -> list[str]:
@@ -65,16 +85,7 @@ def _purpose(facts: Facts, of: str) -> Finding:
 def _install(facts: Facts, of: str, missing: list[str]) -> tuple[str, ...]:
     if of == "cpu" and "onnxruntime" not in missing:  # onnxruntime-gpu is there: [cpu] would put its twin beside it
         return (f"pip install {' '.join(missing)} -c constraints.txt",)
-    if of == "gpu" and facts.system.tegra:
-        return (
-            "sudo apt-get install nvidia-jetpack",
-            "python3 -m venv --system-site-packages .venv",
-            "pip install 'cuda-bindings<13'",
-        )
-    others = [name for name in TWINS["onnxruntime"] if name in facts.packages and name != "onnxruntime-gpu"]
-    if of == "gpu" and others:
-        return (f"pip uninstall --yes {' '.join(others)}", extra("gpu"))
-    return (extra(of),)
+    return install_gpu(facts) if of == "gpu" else (extra(of),)
 
 
 def _version_of(facts: Facts, need: Need) -> str:

@@ -32,10 +32,13 @@ def lines(findings: Iterable[Finding], commands: Iterable[Command], *, width: in
     width = max(60, min(width, WIDEST))
     found = list(findings)
     drawn: list[Line] = []
+    told: set[tuple[str, ...]] = set()  # each remedy is told once
     for subject, group in groupby(found, key=lambda finding: finding.subject):
         drawn.append(_title(subject))
         for finding in group:
             drawn += _finding(finding, width)
+            drawn += _remedy(("As above.",) if finding.do in told else finding.do, width)
+            told |= {finding.do} - {()}
         drawn.append(Line(""))
     drawn.append(_title("What can run here"))
     for command in commands:
@@ -56,8 +59,7 @@ def _finding(finding: Finding, width: int) -> list[Line]:
     head = f"{mark}{finding.what:<{WHAT}} "
     rows = [head + texts[0]] if len(finding.what) <= WHAT else [head.rstrip(), " " * INDENT + texts[0]]
     rows += [" " * INDENT + text for text in texts[1:]]
-    drawn = [Line(rows[0], COLOURS[finding.state], 2, len(mark)), *(Line(row) for row in rows[1:])]
-    return drawn + _remedy(finding.do, width)
+    return [Line(rows[0], COLOURS[finding.state], 2, len(mark)), *(Line(row) for row in rows[1:])]
 
 
 def _remedy(steps: Sequence[str], width: int) -> list[Line]:
@@ -83,13 +85,12 @@ def _command(command: Command, width: int) -> list[Line]:
     begin = f"  {MARKS[state]} {command.name:<12} "
     if not command.runs:
         return _block(begin, f"cannot run: {command.stopped[command.name]}", width, COLOURS[state])
-    verb = "on" if command.ways[0].startswith("the ") else "with"
-    drawn = _block(begin, f"runs {verb} {_list(command.ways)}", width, COLOURS[state])
+    drawn = _block(begin, f"{command.verb} {_list(command.ways)}", width, COLOURS[state])
     by_reason: dict[str, list[str]] = {}
     for way, reason in command.stopped.items():
         by_reason.setdefault(reason, []).append(way)
     for reason, ways in by_reason.items():
-        drawn += _block(" " * len(begin), f"not {verb} {_list(ways, 'or')}: {reason}", width, "")
+        drawn += _block(" " * len(begin), f"{command.no} {_list(ways, 'or')}: {reason}", width, "")
     return drawn
 
 
@@ -103,11 +104,15 @@ def _list(names: Sequence[str], conjunction: str = "and") -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {conjunction} {names[-1]}"
 
 
+def _name(finding: Finding) -> str:
+    return finding.what if finding.what == finding.subject else f"{finding.subject} ({finding.what})"
+
+
 def _verdict(findings: Sequence[Finding], width: int) -> list[Line]:
     problems = [finding for finding in findings if finding.state == "problem"]
     if not problems:
         return [Line(FITS, "green", 0, len(FITS))]
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    named = ", ".join(dict.fromkeys(f"{finding.subject} ({finding.what})" for finding in problems))
+    named = ", ".join(dict.fromkeys(_name(finding) for finding in problems))
     rows = wrap(f"{count} to mend: {named}. The commands are above.", width)
     return [Line(row, "bold red", 0, len(row)) for row in rows]

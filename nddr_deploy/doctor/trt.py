@@ -12,6 +12,7 @@ from nddr_deploy.doctor.gpu import (
     needs_driver,
     update_driver,
 )
+from nddr_deploy.doctor.packages import install_gpu
 
 SUBJECT = "TensorRT"
 KNOWN = (8, 10, 11)  # major versions that nddr-deploy drives; of 8 only 8.6
@@ -56,7 +57,7 @@ def _missing(facts: Facts) -> Finding:
     if facts.system.tegra:
         do: tuple[str, ...] = ("sudo apt-get install nvidia-jetpack", "python3 -m venv --system-site-packages .venv")
     else:
-        do = (extra("gpu"),)
+        do = install_gpu(facts)
     return Finding(SUBJECT, "TensorRT", MISSING, "not installed", do)
 
 
@@ -107,7 +108,7 @@ def _fit_driver(facts: Facts, version: tuple[int, ...], cuda: int | None) -> lis
     if version[0] >= 10 and driver_runs(facts, older):
         parts = " ".join(sorted(name for name in facts.packages if name.startswith("tensorrt")))
         wanted = f"tensorrt-cu{older}=={facts.tensorrt['version'].partition('.post')[0]}"
-        do += [f"Or take the build for CUDA {older}: pip uninstall --yes {parts}", f"pip install '{wanted}'"]
+        do += [f"Or take the build for CUDA {older}:", f"pip uninstall --yes {parts}", f"pip install '{wanted}'"]
     found = f"it is built for {needs_driver(cuda)}; this is {driver_name(facts)}"
     return [Finding(SUBJECT, "fit with the driver", PROBLEM, found, tuple(do))]
 
@@ -143,11 +144,8 @@ def _bindings(facts: Facts) -> Finding:
     if answer.missing:
         if not expects_gpu(facts):
             return Finding(SUBJECT, "cuda-bindings", NOT_HERE, "for machines with an NVIDIA GPU")
-        older = driver_runs(facts, 13) is False
-        do = (
-            "pip install 'cuda-bindings>=12.6,<13'" if older else "pip install 'cuda-bindings>=12.6' -c constraints.txt"
-        )
-        return Finding(SUBJECT, "cuda-bindings", MISSING, "not installed", (do,))
+        steps = ("pip install 'cuda-bindings<13'",) if facts.system.tegra else install_gpu(facts)
+        return Finding(SUBJECT, "cuda-bindings", MISSING, "not installed", steps)
     if not answer.ok:
         do = "pip install --force-reinstall cuda-bindings -c constraints.txt"
         return Finding(SUBJECT, "cuda-bindings", PROBLEM, f"installed, but it does not load: {answer.problem}", (do,))
