@@ -118,6 +118,14 @@ class Api:
         parts = ("methods", "properties", "constants", "members")
         return any(self.find(owner, part, name) is not None for part in parts)
 
+    def overloads(self, dotted: str) -> tuple[Signature, ...]:
+        """The signatures of a method, a function, or a class that can be made; none of anything else."""
+        if dotted in self.functions:
+            return self.functions[dotted]
+        owner, name = (dotted, "__init__") if dotted in self.classes else dotted.rpartition(".")[::2]
+        kind = self.find(owner, "methods", name) if owner in self.classes else None
+        return kind.methods[name] if kind else ()
+
     def find(self, name: str, part: str, key: str) -> Class | None:
         """Which class, of the named one and its bases, has `key` among its methods, properties, constants, members."""
         kind = self.classes[name]

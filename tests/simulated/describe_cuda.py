@@ -24,13 +24,13 @@ def describe_function(function: Any) -> dict[str, Any]:
             name, kind = (words[0], words[1]) if ":" in part else (words[-1], " ".join(words[:-1]))
             if name in typed:
                 typed[name] = kind
-    results = []
-    if "Returns" in lines and lines[lines.index("Returns") + 1].startswith("---"):
-        for line in lines[lines.index("Returns") + 2 :]:
-            if not line.strip():
-                break
-            if not line.startswith(" "):
-                results.append(re.sub(r":py:obj:`~\.?|`", "", line.partition(" : ")[2] or line).strip())
+    start = lines.index("Returns") + 2 if "Returns" in lines else len(lines)
+    end = next((at for at in range(start, len(lines) - 1) if lines[at + 1].startswith("---")), len(lines))
+    results = [
+        re.sub(r":py:obj:`~\.?|`", "", line.partition(" : ")[2] or line).strip()
+        for line in lines[start:end]
+        if line and not line.startswith(" ")
+    ]
     required = [
         name
         for name, parameter in inspect.signature(function).parameters.items()
