@@ -1,0 +1,175 @@
+"""Graphs for the tests of graph passes: exported networks, graphs of a few nodes, and what runs them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+from nddr_deploy.evaluate.probe_images import probe_images
+from nddr_deploy.graph.inference import tensor_types
+from nddr_deploy.graph.ranges import scan_ranges
+from nddr_deploy.manifest import Manifest
+from nddr_deploy.preprocess import Image
+from nddr_deploy.tasks.base import Array
+
+sys.path.append(str(Path(__file__).parents[1] / "export"))  # its networks look trained
+
+# ONNX Runtime adds int32 biases to FP16 convolutions between Q/DQ, with scales (of input times weight) that FP16 cannot
+# hold: measured on a two-task VGG, outputs moved by 20 % of their range. With this off, they follow the graph.
+FAULTY_WITH_FP16 = ["WeightBiasQuantization"]
+
+
+def run(model: onnx.ModelProto | bytes, *, plainly: bool = False) -> Callable[[Image], dict[str, Array]]:
+    """What computes a model's outputs from images in ONNX Runtime.
+
+    Args:
+        plainly: without any of its optimisations.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    if plainly:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    content = model if isinstance(model, bytes) else model.SerializeToString()
+    session = onnxruntime.InferenceSession(
+        content, options, providers=["CPUExecutionProvider"], disabled_optimizers=FAULTY_WITH_FP16
+    )
+    names = [output.name for output in session.get_outputs()]
+    return lambda images: dict(zip(names, session.run(names, {"images": images}), strict=True))
+
+
+def ranges_of(model: onnx.ModelProto, batches: Sequence[Image]) -> dict[str, float]:
+    return scan_ranges(model, run, batches)
+
+
+@cache
+def _exported(
+    form: str,
+    tasks: int,
+    size_hw: tuple[int, int],
+    batch: int,
+    dynamic: tuple[str, ...],
+    outputs: str,
+    opset: int,
+) -> bytes:
+    """Fold and write; raw outputs without the parity that the tests of export check."""
+    import torch
+    from export_networks import AGE, DEPTH, GENDER, NORMALS, SEGMENTATION, config, network_of, save
+
+    from nddr_deploy.export.fold import fold_batchnorm
+    from nddr_deploy.export.model import ExportedModel
+    from nddr_deploy.export.recipe import export_checkpoint
+    from nddr_deploy.export.to_onnx import to_onnx
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    settings, kinds = {
+        "vgg": (config("vgg16_deeplab", shortcut="shared", head="aspp", head_options={"width": 0.02}), "dense"),
+        "vgg, padded as TensorFlow pads": (config("vgg16_deeplab", resize="asymmetric"), "dense"),
+        "resnet": (config("resnet50", "nddr conv-relu-bn", shortcut="per_task", head="deeplab_v2"), "dense"),
+        "resnet 18": (config("resnet18", "nddr conv-bn-relu", head="conv1x1", resize="align_corners"), "dense"),
+        "alexnet": (config(), "mixed"),
+        "cross-stitch": (config("resnet18", "cross_stitch"), "mixed"),
+    }[form]
+    if form == "vgg, padded as TensorFlow pads":
+        settings = replace(settings, backbone_options={**settings.backbone_options, "pool_padding": "same"})
+    chosen = {"dense": (SEGMENTATION, NORMALS, DEPTH), "mixed": (NORMALS, AGE, SEGMENTATION, GENDER, DEPTH)}[kinds]
+    if outputs == "decoded":
+        with TemporaryDirectory() as folder:
+            fixed = None if "batch" in dynamic else batch
+            checkpoint = save(Path(folder) / "model.pt", settings, chosen[:tasks], size_hw=size_hw)
+            report = export_checkpoint(checkpoint, batch=fixed, dynamic=dynamic, outputs=outputs, opset=opset)
+            content = report.path.read_bytes()
+        torch.set_num_threads(threads)
+        return content
+    manifest = Manifest(
+        tasks=chosen[:tasks],
+        size_hw=size_hw,
+        batch=batch,
+        dynamic=dynamic,
+        resize=settings.resize,
+        opset=opset,
+    )
+    example = torch.from_numpy(probe_images(size_hw, batch))
+    folded, _ = fold_batchnorm(ExportedModel(network_of(settings, chosen[:tasks]), manifest), [example])
+    with TemporaryDirectory() as folder:
+        to_onnx(folded, manifest, Path(folder) / "model.onnx", example)
+        content = (Path(folder) / "model.onnx").read_bytes()
+    torch.set_num_threads(threads)
+    return content
+
+
+def exported(
+    form: str = "resnet 18",
+    *,
+    tasks: int = 2,
+    size_hw: tuple[int, int] = (65, 97),
+    batch: int = 1,
+    dynamic: tuple[str, ...] = (),
+    outputs: str = "raw",
+    opset: int = 17,
+) -> onnx.ModelProto:
+    """A narrow, trained-looking network as nddr-export writes it."""
+    return onnx.load_from_string(_exported(form, tasks, size_hw, batch, dynamic, outputs, opset))
+
+
+def small(
+    nodes: Sequence[onnx.NodeProto],
+    weights: Mapping[str, Any],
+    outputs: Mapping[str, int] | None = None,
+    *,
+    opset: int = 17,
+    images: Sequence[int | str] = (1, 8, 10, 3),
+) -> onnx.ModelProto:
+    """`images` -> Cast -> Transpose -> `x` (N, 3, H, W) -> the nodes -> `y`; unnamed nodes are named by their outputs.
+
+    Args:
+        outputs: name -> type; float `y` where left out.
+    """
+    first = [
+        helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["turned"], perm=[0, 3, 1, 2]),
+        helper.make_node("Mul", ["turned", "factor"], ["x"]),
+    ]
+    for node in (*first, *nodes):
+        node.name = node.name or node.output[0]
+    arrays = {"factor": np.float32(1 / 255), **weights}
+    graph = helper.make_graph(
+        [*first, *nodes],
+        "small",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, list(images))],
+        [
+            helper.make_tensor_value_info(name, kind, None)
+            for name, kind in (outputs or {"y": TensorProto.FLOAT}).items()
+        ],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in arrays.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+
+
+def conv(name: str, source: str, weight: str) -> onnx.NodeProto:
+    return helper.make_node("Conv", [source, weight], [name], name=name)
+
+
+def types_by_node(model: onnx.ModelProto) -> dict[str, tuple[list[str], list[str]]]:
+    """Node name -> the types of what it reads and of what it makes."""
+    types = tensor_types(model)
+
+    def named(names: Sequence[str]) -> list[str]:
+        return [helper.tensor_dtype_to_string(types[name]).removeprefix("TensorProto.") for name in names if name]
+
+    return {node.name: (named(node.input), named(node.output)) for node in model.graph.node}
+
+
+def casts(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    return (node for node in model.graph.node if node.op_type == "Cast")
