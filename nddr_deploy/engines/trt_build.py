@@ -101,15 +101,22 @@ def build_plan(
     if cache is not None and options.timing_cache:
         write_cache(options.timing_cache, bytes(config.get_timing_cache().serialize()))
     content = bytes(serialised)
-    return Plan(content, inspect_plan(content, library))
+    return Plan(content, inspect_plan(content, options.profile, library))
 
 
-def inspect_plan(content: bytes, library: TensorRT) -> str:
-    """The inspector's JSON about a plan that was built with detailed verbosity."""
+def inspect_plan(content: bytes, profile: Profile, library: TensorRT) -> str:
+    """The inspector's JSON about a plan that was built with detailed verbosity.
+
+    Where shapes are open, the types of tensors are told only for a context that was given some.
+    """
     engine = library.runtime().deserialize_cuda_engine(content)
     if engine is None:
         raise UnsupportedError(f"TensorRT cannot load what it just built: {reason(library.log)}.")
     inspector = engine.create_engine_inspector()
+    if not profile.static:
+        context = engine.create_execution_context()
+        if context is not None and context.set_input_shape(INPUT, profile.opt):
+            inspector.execution_context = context
     layers: str = inspector.get_engine_information(library.trt.LayerInformationFormat.JSON)
     return layers
 
