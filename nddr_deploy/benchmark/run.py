@@ -16,7 +16,7 @@ from nddr_deploy.benchmark.progress import Progress
 from nddr_deploy.benchmark.report import BenchmarkReport, FloorRate, GpuFloorRates, OneThread, OnGpu, Row
 from nddr_deploy.benchmark.subject import Subject
 from nddr_deploy.benchmark.turns import Measured, Turns
-from nddr_deploy.engines.cuda import describe_gpu
+from nddr_deploy.engines.cuda import describe_gpu, require_gpu
 from nddr_deploy.engines.machine import default_threads, describe_machine
 from nddr_deploy.errors import ConfigError
 
@@ -77,6 +77,8 @@ def run_benchmark(
     subject = Subject.read(engine, model=model, checkpoint=checkpoint)
     not_run: dict[str, str] = {}
     cases = choose_cases(against, subject, not_run)
+    if any(case.gpu for case in cases):
+        require_gpu()
     cores = threads or default_threads()
     with Progress(_steps(cases, rounds, input) if progress and sys.stderr.isatty() else None) as shown:
         turns = Turns(subject.manifest, rounds, seconds_per_case / rounds, shown, not_run, strict=against is not None)

@@ -9,7 +9,7 @@ from typing import Any
 
 from nddr_deploy.engines.onnx_file import OnnxFile
 from nddr_deploy.engines.plan_file import PlanFile
-from nddr_deploy.errors import ConfigError
+from nddr_deploy.errors import ConfigError, ModelFileError
 from nddr_deploy.graph.flops import count_flops
 from nddr_deploy.graph.metadata import read_model
 from nddr_deploy.manifest import Manifest
@@ -64,6 +64,8 @@ class Subject:
             if model is not None:
                 raise ConfigError(f"{path} is an exported model itself. Leave --model {model} out.")
             return cls._of(path, OnnxFile.read(path), None, checkpoint)
+        if not path.is_file():
+            raise ModelFileError(f"{path} does not exist or is no file; expected a TensorRT engine of nddr-build.")
         exported = None
         if model is not None:
             if Path(model).suffix.lower() != ".onnx":
