@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from nddr_deploy import optional
@@ -59,10 +60,12 @@ def _load() -> Any:
         ) from error
 
 
+@cache
 def open_log(trt: Any) -> Any:
     """A logger that keeps the library's warnings and errors: `errors()` gives them for our own messages.
 
-    Made here, because its base class is only known once TensorRT is loaded.
+    One for the whole process: TensorRT holds on to the first that it is given. Made here, because its base class is
+    only known once TensorRT is loaded.
     """
 
     class Log(trt.ILogger):  # type: ignore[misc]

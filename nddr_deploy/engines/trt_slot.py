@@ -95,8 +95,10 @@ class Slot:
             self._marks = [self._opened.enter_context(closing(Event(timed=True))) for _ in range(4)]
         before, uploaded, computed, downloaded = self._marks
         enqueue_s = self._begin(images, self._marks)
-        self._finished.wait()
-        self._let_go()
+        try:
+            self._finished.wait()
+        finally:
+            self._let_go()
         return PassTimes(
             h2d_s=uploaded.seconds_since(before),
             enqueue_s=enqueue_s,
