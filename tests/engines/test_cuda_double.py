@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from simulated import bindings
 from simulated.api import CUDA_VERSIONS, checked_cuda, true_cuda_api, why_absent
 
 
@@ -19,7 +21,7 @@ class Plain:
         return (0,) if stream == 7 else ("cudaErrorInvalidResourceHandle",)
 
     def cudaMalloc(self, size: int) -> tuple[Any, ...]:
-        return ("cudaErrorMemoryAllocation", None) if size > 100 else (0, 4096)
+        return ("cudaErrorMemoryAllocation", 1) if size > 100 else (0, 4096)
 
     def cudaMemcpyAsync(self, dst: int, src: int, count: int, kind: Any, stream: Any) -> tuple[Any, ...]:
         return (0,)
@@ -55,6 +57,11 @@ def test_a_stream_is_an_object_that_becomes_a_number_only_on_request(cudart: Any
     assert cudart.cudaStreamSynchronize(8)[0].name == "cudaErrorInvalidResourceHandle"
 
 
+def test_an_event_is_not_taken_for_a_stream(cudart: Any) -> None:
+    with pytest.raises(TypeError, match=r"stream is a cudaStream_t"):
+        cudart.cudaStreamSynchronize(cudart.cudaEvent_t(7))
+
+
 def test_errors_come_first_and_do_not_raise(cudart: Any) -> None:
     error, pointer = cudart.cudaMalloc(101)
 
@@ -81,6 +88,33 @@ def test_a_call_with_other_arguments_raises(cudart: Any, args: tuple[Any, ...], 
         cudart.cudaMalloc(*args, **kwargs)
 
 
+# Asked of the real module, on a machine with or without a GPU: what the double relies on.
+SAME = """
+cudart.cudaStream_t(7) == cudart.cudaStream_t(7)
+cudart.cudaStream_t(7) == 7
+cudart.cudaStream_t(7) + 1
+int(cudart.cudaStream_t(7))
+hash(cudart.cudaEvent_t(7))
+bool(cudart.cudaStream_t(0))
+cudart.cudaStream_t(7).getPtr() == 7
+cudart.cudaError_t(2).name
+cudart.cudaError_t.cudaSuccess == 0
+isinstance(cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost, int)
+int(cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
+cudart.cudaEventBlockingSync | cudart.cudaEventDisableTiming
+cudart.cudaMalloc("8")
+cudart.cudaMalloc(None)
+cudart.cudaMalloc()
+cudart.cudaMalloc(1, 2)
+cudart.cudaMalloc(bytes=2)
+cudart.cudaMalloc(1 << 62)[1]
+len(cudart.cudaMalloc(1 << 62))
+cudart.cudaStreamSynchronize("x")
+cudart.cudaNonsense
+cudart.cudaMemcpyKind.Nonsense
+""".strip().splitlines()
+
+
 def test_a_name_that_a_version_lacks_raises(version: str, cudart: Any) -> None:
     with pytest.raises(AttributeError, match="cudaMallocNonsense"):
         cudart.cudaMallocNonsense  # noqa: B018
@@ -92,3 +126,26 @@ def test_a_name_that_a_version_lacks_raises(version: str, cudart: Any) -> None:
 def test_an_implementation_that_returns_too_little_is_found_out(cudart: Any) -> None:
     with pytest.raises(TypeError, match="the simulation returned"):
         cudart.cudaEventCreate()
+
+
+ANSWER = """
+def answer(cudart, expression):
+    try:
+        return repr(eval(expression))
+    except Exception as error:
+        return type(error).__name__
+"""
+
+
+def test_the_double_answers_as_the_real_module(version: str, cudart: Any) -> None:
+    program = (
+        f"import json\nfrom cuda.bindings import runtime as cudart\n{ANSWER}\n"
+        f"print(json.dumps([answer(cudart, expression) for expression in {SAME!r}]))"
+    )
+    real = json.loads(bindings.ask(version, program))
+    space: dict[str, Any] = {}
+    exec(ANSWER, space)  # noqa: S102  # the same words for both
+
+    ours = [space["answer"](cudart, expression) for expression in SAME]
+
+    assert dict(zip(SAME, ours, strict=True)) == dict(zip(SAME, real, strict=True))

@@ -2,8 +2,10 @@
 
 Every function of CUDA returns a tuple: the error, then its results. The implementation has functions of the same
 names, gets arguments by position (handles as what it returned for them, or as integers), and returns such a tuple, with
-an error by its number or name. Handles that it returns, as integers, become objects of the true class, which is no
-integer.
+an error by its number or name; results of a call that failed become None, as the real ones. Handles that it returns
+become objects of the true class, which is no integer.
+
+The real functions take any handle for any other, fractions for sizes and numbers for enums: this double does not.
 """
 
 from __future__ import annotations
@@ -15,6 +17,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simulated.api import CudaApi
 
+# What a parameter of that name is a handle of.
+HANDLES = {
+    "stream": "cudaStream_t",
+    "event": "cudaEvent_t",
+    "start": "cudaEvent_t",
+    "end": "cudaEvent_t",
+    "graph": "cudaGraph_t",
+    "graphExec": "cudaGraphExec_t",
+}
 INTEGERS = ("size_t", "int", "unsigned int", "unsigned long long", "long long", "unsigned long")
 
 
@@ -37,6 +48,18 @@ class Handle:
 
     def __int__(self) -> int:
         return int(self._value)
+
+    __index__ = __int__
+
+    def getPtr(self) -> int:
+        """Where the handle itself lies: not what it is."""
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and int(self) == int(other)  # type: ignore[call-overload]
+
+    def __hash__(self) -> int:
+        return int(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {int(self):#x}>"
@@ -66,9 +89,7 @@ class CudaModule(types.ModuleType):
         self._api, self._implementation = api, implementation
         self._enums = {name: enum.IntEnum(name, members) for name, members in api.enums.items() if members}
         self._handles = {
-            name: type(name, (Handle,), {"__slots__": (), "getPtr": Handle.__int__})
-            for name, names in api.classes.items()
-            if "__int__" in names
+            name: type(name, (Handle,), {"__slots__": ()}) for name, names in api.classes.items() if "__int__" in names
         }
 
     def __getattr__(self, name: str) -> Any:
@@ -107,6 +128,9 @@ class CudaModule(types.ModuleType):
             raise TypeError(f"{name}(): an integer is required for {key}; got {value!r}")
         if isinstance(value, str | float):
             raise TypeError(f"{name}(): {key} cannot be {value!r}")
+        wanted = HANDLES.get(key)
+        if isinstance(value, Handle) and wanted and type(value).__name__ != wanted:
+            raise TypeError(f"{name}(): {key} is a {wanted}; got {value!r}")
         return value._value if isinstance(value, Handle | Struct) else value
 
     def _wrap(self, name: str, result: Any) -> tuple[Any, ...]:
@@ -115,7 +139,9 @@ class CudaModule(types.ModuleType):
             raise TypeError(f"the simulation returned {result!r} from {name}; expected a tuple, the error first")
         errors = self._enums["cudaError_t"]
         error = errors[result[0]] if isinstance(result[0], str) else errors(int(result[0]))
-        if error == 0 and kinds and len(result) != len(kinds):
+        if error != 0:
+            return (error, *(None for _ in kinds[1:]))
+        if kinds and len(result) != len(kinds):
             raise TypeError(f"the simulation returned {result!r} from {name}; expected {kinds}")
         return (error, *(self._wrap_one(value, kind) for value, kind in zip(result[1:], kinds[1:], strict=False)))
 
