@@ -20,6 +20,7 @@ from torch import Tensor, fx
 
 from nddr_deploy.errors import ConfigError, UnsupportedError
 from nddr_deploy.export.lower import lower
+from nddr_deploy.graph.decode_graph import append_decoders
 from nddr_deploy.graph.metadata import write_manifest
 from nddr_deploy.graph.tidy import tidy
 from nddr_deploy.manifest import Manifest
@@ -33,8 +34,9 @@ def to_onnx(network: fx.GraphModule, manifest: Manifest, path: str | os.PathLike
     """Write the network, with the manifest in its metadata.
 
     Args:
-        network: from `trace` or `fold_batchnorm`; takes images, returns one tensor per task in the manifest's order.
-        manifest: names the outputs; its `opset` and `dynamic` are what the file has.
+        network: from `trace` or `fold_batchnorm`; takes images, returns one raw output per task in the manifest's
+            order.
+        manifest: names the outputs; its `opset`, `dynamic` and `outputs` are what the file has.
         path: the file. It is checked, and written only when all is well.
         example: uint8 (N, H, W, 3), the input that the network was traced with.
 
@@ -55,7 +57,9 @@ def to_onnx(network: fx.GraphModule, manifest: Manifest, path: str | os.PathLike
     tidy(model)
     model.producer_name, model.producer_version = "nddr-deploy", version("nddr-deploy")
     model.graph.name = "nddr"
-    write_manifest(model, manifest)
+    write_manifest(model, manifest.model_copy(update={"outputs": "raw"}))
+    if manifest.outputs == "decoded":
+        model = append_decoders(model)
     _check(model, manifest)
     onnx.save_model(model, path)
     return len(model.graph.node)
@@ -99,10 +103,8 @@ def _dynamic_axes(manifest: Manifest) -> dict[str, dict[int, str]]:
     if "size" in manifest.dynamic:
         axes["images"] |= {1: "height", 2: "width"}
         for task in manifest.tasks:
-            if task.head == "dense" and manifest.outputs == "raw":
+            if task.head == "dense":
                 axes[task.name] |= {2: f"{task.name}_height", 3: f"{task.name}_width"}
-            elif task.head == "dense":
-                axes[task.name] |= {1: "height", 2: "width"}
     return {name: named for name, named in axes.items() if named}
 
 
