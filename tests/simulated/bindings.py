@@ -52,13 +52,13 @@ TENSORRT = (
 CUDA = (
     Wheels(
         "12.9.10",
-        ("cuda-bindings==12.9.10", "cuda-pathfinder==1.9.0"),
+        ("cuda-bindings==12.9.10", "cuda-pathfinder==1.8.3"),
         ((3, 10), (3, 14)),
         "cuda.bindings.runtime",
     ),
     Wheels(
         "13.5.0",
-        ("cuda-bindings==13.5.0", "cuda-pathfinder==1.9.0"),
+        ("cuda-bindings==13.5.0", "cuda-pathfinder==1.8.3"),
         ((3, 11), (3, 14)),
         "cuda.bindings.runtime",
     ),
