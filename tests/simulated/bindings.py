@@ -82,7 +82,7 @@ def folder(version: str) -> Path:
 def why_absent(version: str) -> str | None:
     """Why a version cannot be asked on this machine, in a sentence for a skipped test; None where it can."""
     wheels = find(version)
-    if (folder(version) / "complete").is_file():
+    if _complete(wheels):
         return None
     return _never(wheels) or f"the module of {wheels.requirements[0]} is not installed: {INSTALL}"
 
@@ -114,7 +114,7 @@ def install(version: str) -> str | None:
         subprocess.CalledProcessError: pip or gcc failed.
     """
     wheels, place = find(version), folder(version)
-    if (place / "complete").is_file():
+    if _complete(wheels):
         return None
     if reason := _never(wheels):
         return reason
@@ -124,7 +124,7 @@ def install(version: str) -> str | None:
     for module in place.glob("tensorrt_bindings/tensorrt*.so"):
         make_stand_ins(module, place / "libraries")
     ask(version, f"import {wheels.module}")
-    (place / "complete").touch()
+    (place / "complete").write_text(" ".join(wheels.requirements))
     return None
 
 
@@ -154,6 +154,12 @@ def make_stand_ins(module: Path, target: Path) -> list[str]:
 
 def _run(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def _complete(wheels: Wheels) -> bool:
+    """Whether just these wheels are installed."""
+    mark = folder(wheels.version) / "complete"
+    return mark.is_file() and mark.read_text() == " ".join(wheels.requirements)
 
 
 def _never(wheels: Wheels) -> str | None:
