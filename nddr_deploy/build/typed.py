@@ -63,7 +63,7 @@ def typed_graph(
         return TypedGraph(model, (), (), 1.0)
     ranges = scan_ranges(model, run_bytes, images)
     if major == 8:
-        beyond = beyond_fp16(model, ranges)
+        beyond = [entry for entry in beyond_fp16(model, ranges) if not entry.node.startswith(DECODING)]
         decoding = [node.name for node in model.graph.node if node.name.startswith(DECODING) and _float(node)]
         kept = tuple(dict.fromkeys([entry.node for entry in beyond] + [*keep, *decoding]))
         return TypedGraph(model, kept, tuple(map(str, beyond)), asked_share(model, precision, kept))
