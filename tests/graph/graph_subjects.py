@@ -154,6 +154,9 @@ def small(
         ],
         [numpy_helper.from_array(np.asarray(array), name) for name, array in arrays.items()],
     )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+    for value, inferred in zip(graph.output, onnx.shape_inference.infer_shapes(model).graph.output, strict=True):
+        value.CopyFrom(inferred)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
 
 
