@@ -8,7 +8,7 @@ import numpy as np
 
 from nddr_deploy.errors import ConfigError, UnreadableError
 from nddr_deploy.evaluate.probe_images import probe_images
-from nddr_deploy.inference.sources import open_source
+from nddr_deploy.inference.sources import find_inputs, open_source
 from nddr_deploy.preprocess import Fit, Image, Preprocess
 
 MADE_UP = 6
@@ -30,10 +30,10 @@ def build_images(spec: str | None, size_hw: tuple[int, int], preprocess: Preproc
     """
     if spec is None:
         return probe_images(size_hw, MADE_UP)
+    if find_inputs(spec).address is not None:
+        raise ConfigError(f"images: {spec} is live. Give a folder of pictures, or a video.")
     source = open_source(spec)
     try:
-        if source.info.kind == "live":
-            raise ConfigError(f"images: {source.info.name} is live. Give a folder of pictures, or a video.")
         step = VIDEO_STEP if source.info.kind == "video" else 1
         frames = islice(source, 0, FROM_USER * step, step)
         images = [

@@ -26,7 +26,10 @@ def exported(trained: Any) -> Any:
     return engine_subjects.export(trained, trained.path.with_name("open.onnx"), dynamic=("batch", "size"))
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+ON_CPU = tuple(name for name in BACKENDS if "cuda" not in name and "tensorrt" not in name)
+
+
+@pytest.fixture(scope="module", params=ON_CPU)  # the others: test_trt_engine.py, test_engines_gpu_*.py, test_on_gpu.py
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
