@@ -83,7 +83,7 @@ def _parser() -> Parser:
         "--outputs",
         default="decoded",
         metavar="FORM",
-        help="decoded: full-size labels, unit normals, metres, ..., made on the GPU; raw: as exported; default: decoded",
+        help="decoded: full-size labels, normals, metres, ..., made on the GPU; raw: as exported; default: decoded",
     )
     what.add_argument(
         "--images",
