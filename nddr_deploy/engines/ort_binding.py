@@ -85,8 +85,6 @@ class BoundSession:
     def _bind(self, shape: tuple[int, ...]) -> None:
         """Outputs are bound again, too: those of the pass before are used again where nothing is said."""
         self._images = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, np.uint8, self._device, 0)
-        self._binding.clear_binding_inputs()
-        self._binding.clear_binding_outputs()
         self._binding.bind_ortvalue_input(INPUT, self._images)
         for name in self._names:
             self._binding.bind_output(name, self._device, 0)

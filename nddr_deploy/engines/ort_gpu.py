@@ -188,7 +188,8 @@ def _refusal(model: Path, provider: str, error: Exception) -> Exception:
     if "default CPU EP" in str(error):
         return UnsupportedError(
             f"{model}: ONNX Runtime would run some of its nodes on the CPU instead of its {provider}, as it does with "
-            "the arithmetic of open sizes. Export the model with a fixed size and batch, or choose another backend."
+            "the arithmetic of open sizes, and older versions with ArgMax. Export the model with a fixed size and raw "
+            "outputs, install a newer onnxruntime-gpu, or choose another backend."
         )
     return ModelFileError(f"{model}: ONNX Runtime's {provider} cannot load it ({reason(error)}). Export it again.")
 

@@ -372,7 +372,7 @@ def test_without_a_gpu_the_command_is_one_sentence_and_status_two(
 
     said = capsys.readouterr().err
     assert status == 2
-    assert "No NVIDIA GPU can be used here" in said
+    assert said.startswith("error: No NVIDIA GPU can be used here")  # at once, not as a reason of every case
     assert said.count("\n") == 1
 
 
