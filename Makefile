@@ -33,6 +33,7 @@ check: $(INSTALLED)
 	$(BIN)/lint-imports
 
 test: check
+	$(BIN)/python tests/simulated/bindings.py --install
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: $(INSTALLED)
