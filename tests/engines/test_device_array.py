@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import subprocess
+import sys
 import weakref
 from typing import Any
 
@@ -174,6 +176,17 @@ def test_an_array_that_is_forgotten_is_given_back_too() -> None:
     assert images.deleted == [ctypes.addressof(images.managed)]
 
 
+def test_a_process_that_ends_calls_no_deleter_whose_library_may_be_gone() -> None:
+    script = (
+        "import numpy; from nddr_deploy.engines.device_array import DeviceArray; "
+        "kept = DeviceArray(1, (1,), numpy.dtype('uint8'), 0, free=lambda: print('called')); print('ends')"
+    )
+
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+
+    assert (run.stdout, run.stderr) == ("ends\n", "")
+
+
 def test_an_owner_without_a_deleter_is_left_alone() -> None:
     images = Handed(has_deleter=False)
 
@@ -282,7 +295,7 @@ def test_strides_of_dlpack_count_elements_and_those_of_the_interface_bytes() -> 
 
 
 def test_an_empty_array_needs_no_address() -> None:
-    assert taken(Handed((0, 2, 4, 3), data=0)).pointer == 0
+    assert taken(Handed((0, 2, 4, 3), data=0, strides=(1, 1, 1, 1))).pointer == 0
     assert taken(Described(shape=(0, 2, 4, 3), data=(0, False))).pointer == 0
 
 
