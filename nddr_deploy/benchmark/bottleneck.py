@@ -60,7 +60,7 @@ def _about_pass(row: Row, report: BenchmarkReport) -> str:
     share = f", {gpu.floor_multiple:.2f} times the floor" if gpu.floor_multiple else ""
     return (
         f"{row.label} is compute-bound: {compute} of work{share}, against {h2d} and {d2h} of copies and {enqueue} to "
-        "start it. Only a faster precision or a smaller model helps."
+        "start it. Faster kernels, a faster precision or a smaller model help."
     )
 
 
