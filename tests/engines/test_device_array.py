@@ -7,6 +7,7 @@ import gc
 import subprocess
 import sys
 import weakref
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,15 @@ import torch
 
 from nddr_deploy.engines import device_array, dlpack
 from nddr_deploy.engines.device_array import DeviceArray, as_device_array
+from nddr_deploy.engines.plan_file import Profile
+from nddr_deploy.engines.trt import TensorRTEngine
 from nddr_deploy.errors import ConfigError, InputError
 
 OURS = 0x5000  # our stream
 ADDRESS = 0x7F00_0000_0000  # on a GPU: nothing here may read it
 SHAPE = (1, 2, 4, 3)
 UINT8 = (1, 8, 1)  # code, bits, lanes
+GPU_OF = device_array.gpu_of
 
 _DELETER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _DESTRUCTOR = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)
@@ -100,6 +104,18 @@ class HandedBefore1(Handed):
 
     def __dlpack__(self, *, stream: int) -> Any:  # type: ignore[override]
         return super().__dlpack__(stream=stream)
+
+
+class Driver:
+    """libcuda, which knows GPU 2 at one address."""
+
+    def cuInit(self, flags: int) -> int:
+        return 0
+
+    def cuPointerGetAttribute(self, value: Any, attribute: int, pointer: ctypes.c_uint64) -> int:
+        assert attribute == 9  # CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+        value._obj.value = 2
+        return 0 if pointer.value == ADDRESS else 1  # CUDA_ERROR_INVALID_VALUE
 
 
 class Described:
@@ -240,6 +256,25 @@ def test_what_cannot_be_read_is_given_back_at_once(
     assert images.deleted == [ctypes.addressof(images.managed)]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"dtype": (2, 32, 1)}, "got float32"),
+        ({"shape": (9, 2, 4, 3)}, r"takes uint8 RGB images \(1 to 8, 2, 4, 3\); got uint8 \(9, 2, 4, 3\)"),
+        ({"device": (2, 1)}, "on GPU 1"),
+    ],
+)
+def test_what_an_engine_refuses_is_given_back_at_once(wrong: dict[str, Any], message: str) -> None:
+    engine = object.__new__(TensorRTEngine)  # opening one takes a GPU; what it accepts does not
+    engine.profile = Profile(min=(1, 2, 4, 3), opt=(4, 2, 4, 3), max=(8, 2, 4, 3))
+    images = Handed(**wrong)
+
+    with pytest.raises(InputError, match=message):
+        engine._accept(images, SimpleNamespace(stream_pointer=OURS))  # type: ignore[arg-type]
+
+    assert images.deleted == [ctypes.addressof(images.managed)]
+
+
 def test_a_later_major_version_is_given_back_unread() -> None:
     images = Handed(version=(2, 0))
     images.managed.tensor.dimensions = -1  # it may mean anything there
@@ -304,6 +339,15 @@ def test_an_array_of_the_cuda_array_interface_is_read_where_it_is(version: int) 
     found = taken(Described(version=version))
 
     assert (found.pointer, found.shape, found.dtype, found.device) == (ADDRESS, SHAPE, np.uint8, 0)
+
+
+def test_the_driver_is_asked_on_which_gpu_an_array_of_the_interface_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_array, "gpu_of", GPU_OF)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver())
+
+    assert taken(Described()).device == 2
+    with pytest.raises(InputError, match="knows nothing there .CUDA error 1.. Were they freed"):
+        taken(Described(data=(ADDRESS + 1, False)))
 
 
 @pytest.mark.parametrize(
