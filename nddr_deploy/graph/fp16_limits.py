@@ -19,7 +19,8 @@ from nddr_deploy.graph.inference import infer, skeleton, tensor_shapes, tensor_t
 from nddr_deploy.graph.roles import QUANTISING, Flow
 from nddr_deploy.tasks.base import Array
 
-LARGEST = 65504 / 2  # half of what FP16 holds: other images than those that were scanned may reach further
+LARGEST = 65504 / 2  # of activations: images that were not scanned may reach twice as far
+LARGEST_WEIGHT = 65504.0
 LOSS = 2**-8  # of a weight's size, root mean square, that rounding may take: 14 times what it takes from normal values
 SMALLEST = 2**-17  # FP16's steps of 2**-24 there are LOSS of the value
 
@@ -98,7 +99,7 @@ def limits(model: onnx.ModelProto, flow: Flow, ranges: Mapping[str, float]) -> d
                 "this very model."
             )
         bounds = {node.input[place] for place in _BOUNDS.get(node.op_type, ()) if place < len(node.input)}
-        texts = (small.get(name, "") or _tensor_limit(name, known.get(name), name in bounds) for name in floats)
+        texts = (_tensor_limit(name, known.get(name), small.get(name), is_bound=name in bounds) for name in floats)
         reason = next(filter(None, texts), "") or _inner_limit(node, known, shapes, flow)
         if reason and flow.roles[number] != "sizes":
             reasons[number] = reason
@@ -147,12 +148,20 @@ def _read(node: onnx.NodeProto) -> Sequence[str]:
     return list(node.input[:1] if node.op_type in ("Resize", *QUANTISING) else node.input)
 
 
-def _tensor_limit(name: str, largest: float | None, is_bound: bool) -> str:
-    if largest is None or largest == 0:
-        return ""
-    if largest > LARGEST and not is_bound:
-        return f"{name!r} reaches {largest:.4g}; FP16 holds 65504, half of which is a margin for other images"
-    if largest < SMALLEST:
+def _tensor_limit(name: str, largest: float | None, lost_weight: str | None, *, is_bound: bool) -> str:
+    """Why a tensor cannot be FP16.
+
+    Args:
+        lost_weight: of a weight, from `lost`; None for what a node makes.
+        is_bound: larger than everything does as well.
+    """
+    is_weight = lost_weight is not None
+    if lost_weight or largest is None or largest == 0:
+        return lost_weight or ""
+    if largest > (LARGEST_WEIGHT if is_weight else LARGEST) and not is_bound:
+        margin = "" if is_weight else ", half of which is a margin for other images"
+        return f"{name!r} reaches {largest:.4g}; FP16 holds 65504{margin}"
+    if largest < SMALLEST and not is_weight:
         return f"{name!r} stays below {largest:.2g}, where FP16 has few bits or none"
     return ""
 

@@ -48,6 +48,51 @@ def run(model: onnx.ModelProto | bytes, *, plainly: bool = False) -> Callable[[I
     return lambda images: dict(zip(names, session.run(names, {"images": images}), strict=True))
 
 
+def run_rounding(model: onnx.ModelProto) -> Callable[[Image], dict[str, Array]]:
+    """What computes an FP16 graph as a GPU does: FP32 inside a node, FP16 for every tensor that is typed so.
+
+    ONNX Runtime on a CPU takes an FP16 graph, too, but drops most roundings between its nodes, and overflows with
+    them. Here each node runs by itself.
+    """
+    types = tensor_types(model)
+    weights = {weight.name: numpy_helper.to_array(weight) for weight in model.graph.initializer}
+    sessions = [None if node.op_type == "Cast" else _alone(node, types, model) for node in model.graph.node]
+
+    def infer(images: Image) -> dict[str, Array]:
+        values: dict[str, Any] = {**weights, "images": images}
+        for node, session in zip(model.graph.node, sessions, strict=True):
+            if session is None:
+                results = [values[node.input[0]]]
+            else:
+                results = session.run(None, {name: _wide(values[name]) for name in dict.fromkeys(node.input) if name})
+            for name, result in zip((name for name in node.output if name), results, strict=True):
+                with np.errstate(over="ignore"):
+                    values[name] = np.asarray(result).astype(helper.tensor_dtype_to_np_dtype(types[name]))
+        return {output.name: values[output.name] for output in model.graph.output}
+
+    return infer
+
+
+def _alone(node: onnx.NodeProto, types: Mapping[str, int], model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    def declared(names: Sequence[str]) -> list[onnx.ValueInfoProto]:
+        kinds = {name: types[name] for name in names if name}
+        return [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT if kind == TensorProto.FLOAT16 else kind, None)
+            for name, kind in kinds.items()
+        ]
+
+    graph = helper.make_graph([node], "alone", declared(node.input), declared(node.output))
+    whole = helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=9)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(whole.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _wide(value: Any) -> Any:
+    return value.astype(np.float32) if value.dtype == np.float16 else value
+
+
 def ranges_of(model: onnx.ModelProto, batches: Sequence[Image]) -> dict[str, float]:
     return scan_ranges(model, run, batches)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from graph_subjects import casts, conv, exported, ranges_of, run, small, types_by_node
+from graph_subjects import casts, conv, exported, ranges_of, run, run_rounding, small, types_by_node
 from onnx import TensorProto, helper, numpy_helper
 
 from nddr_deploy.errors import ConfigError, ModelFileError, UnsupportedError
@@ -23,6 +23,7 @@ from nddr_deploy.graph.fp16 import Fp16Graph, beyond_fp16, to_fp16
 from nddr_deploy.graph.inference import tensor_types
 from nddr_deploy.graph.roles import Flow
 from nddr_deploy.preprocess import Image
+from nddr_deploy.tasks.base import Array
 
 PROMISED = 1e-2
 PHOTOS = Path("/work/shared/data/photos")
@@ -34,14 +35,21 @@ def converted(model: onnx.ModelProto, images: Image, **options: Any) -> Fp16Grap
 
 
 def check_agreement(model: onnx.ModelProto, half: onnx.ModelProto, images: Image, tolerance: float = PROMISED) -> None:
-    expected, found = run(model)(images), run(half)(images)
-    for name, value in expected.items():
-        assert found[name].dtype == value.dtype
-        assert found[name].shape == value.shape
-        if value.dtype == np.uint8:  # near-ties of two classes may fall either way
-            assert np.mean(found[name] != value) <= 0.005
-        else:
-            assert np.abs(found[name] - value).max() <= tolerance * max(np.ptp(value), np.abs(value).max())
+    """In ONNX Runtime, and where every FP16 tensor is really rounded, as on a GPU."""
+    expected = run(model)(images)
+    for found in (run(half)(images), run_rounding(half)(images)):
+        for name, value in expected.items():
+            assert found[name].dtype == value.dtype
+            assert found[name].shape == value.shape
+            if value.dtype == np.uint8:  # near-ties of two classes may fall either way
+                assert np.mean(found[name] != value) <= 0.005
+            else:
+                assert np.abs(found[name] - value).max() <= tolerance * _range(value)
+
+
+def _range(value: Array) -> float:
+    """Of one head's output; of a single number, its size."""
+    return float(np.ptp(value)) if value.size > 1 else float(np.abs(value).max())
 
 
 def check_types(half: onnx.ModelProto, kept: Sequence[str] = ()) -> None:
@@ -78,7 +86,7 @@ def check_casts(half: onnx.ModelProto) -> None:
         ("vgg", 2, 1, (65, 97), "raw"),
         ("vgg", 3, 2, (71, 103), "raw"),
         ("vgg, padded as TensorFlow pads", 2, 1, (65, 97), "decoded"),
-        ("resnet", 2, 1, (97, 65), "raw"),
+        ("resnet 18", 2, 1, (97, 65), "raw"),
         ("resnet", 3, 3, (65, 97), "raw"),
         ("resnet 18", 3, 1, (65, 97), "decoded"),
         ("alexnet", 5, 2, (131, 163), "raw"),
@@ -204,17 +212,14 @@ def with_loud_layer(model: onnx.ModelProto, layer: str, factor: float) -> list[s
 def test_a_layer_beyond_fp16_stays_in_fp32_with_its_neighbours_and_nothing_else() -> None:
     model, images = exported("vgg", tasks=2), probe_images((65, 97), 2)
     truth = run(model)(images[:1])
-    needed = with_loud_layer(model, "stages.2.segmentation.features.10/Conv", 1e5)
+    needed = with_loud_layer(model, "stages.0.segmentation.features.0/Conv", 4e4)
     ranges = ranges_of(model, [images[:1]])
-    assert max(ranges.values()) > 65504
+    assert ranges[needed[1]] > 65504  # behind the ReLU; weights and biases are below
 
     half = to_fp16(model, ranges)
 
     assert [entry.node for entry in half.kept] == needed
-    reason = str(half.kept[0])
-    assert reason.startswith(
-        "stages.2.segmentation.features.10/Conv: 'stages.2.segmentation.features.10/Conv' reaches "
-    )
+    assert str(half.kept[1]).startswith(f"{needed[1]}: '{needed[0]}' reaches ")
     check_types(half.model, needed)
     check_agreement(model, half.model, images[1:])
     for name, value in run(half.model)(images[:1]).items():
@@ -222,7 +227,7 @@ def test_a_layer_beyond_fp16_stays_in_fp32_with_its_neighbours_and_nothing_else(
     assert [entry.node for entry in beyond_fp16(model, ranges)] == needed
 
     naive = to_fp16(model, dict.fromkeys(ranges, 1.0)).model  # as if nobody had looked
-    assert not np.isfinite(run(naive, plainly=True)(images[:1])["segmentation"]).all()
+    assert not np.isfinite(run_rounding(naive)(images[:1])["segmentation"]).all()
 
 
 def chain(nodes: Sequence[onnx.NodeProto], weights: Mapping[str, Any], last: str, **options: Any) -> onnx.ModelProto:
@@ -260,9 +265,8 @@ def test_half_of_what_fp16_holds_is_the_limit(largest: float, kept: list[str]) -
 
 def test_weights_that_vanish_keep_their_layer_in_fp32() -> None:
     up, by = scaled("up", "tiny", 2.0**30)
-    model = chain([conv("tiny", "first", "tiny.weight"), up], by, "up")
     weight = np.random.default_rng(1).normal(0, 2.0**-28, (4, 4, 1, 1)).astype(np.float32)  # 4e-9
-    model.graph.initializer.append(numpy_helper.from_array(weight, "tiny.weight"))
+    model = chain([conv("tiny", "first", "tiny.weight"), up], {**by, "tiny.weight": weight}, "up")
 
     half = converted(model, IMAGES)
 
