@@ -38,7 +38,8 @@ class Answer:
     def ok(self) -> bool:
         return not self.problem and not self.missing
 
-    def __getitem__(self, key: str) -> Any:
+    def get(self, key: str) -> Any:
+        """One of the values; None where there is none of that name."""
         return self.values.get(key)
 
 

@@ -73,9 +73,9 @@ def _loads(answer: Answer, title: str) -> str:
 
 
 def _torch_cuda(facts: Facts, backend: str) -> str:
-    if backend == "torch" or facts.torch["usable"]:
+    if backend == "torch" or facts.torch.get("usable"):
         return ""
-    return "PyTorch finds no GPU" if facts.torch["cuda"] else "this PyTorch is for CPUs only"
+    return "PyTorch finds no GPU" if facts.torch.get("cuda") else "this PyTorch is for CPUs only"
 
 
 def _tensorrt(facts: Facts, broken: Mapping[tuple[str, str], str]) -> str:

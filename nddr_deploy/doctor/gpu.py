@@ -37,12 +37,12 @@ def expects_gpu(facts: Facts) -> bool:
 
 def gpu_count(facts: Facts) -> int:
     """GPUs that programs can use."""
-    return len(facts.cuda["gpus"] or ())
+    return len(facts.cuda.get("gpus") or ())
 
 
 def driver_cuda(facts: Facts) -> tuple[int, int] | None:
     """The newest CUDA that the driver runs, as (12, 8)."""
-    found = facts.cuda["driver_cuda"]
+    found = facts.cuda.get("driver_cuda")
     return (int(found[0]), int(found[1])) if found and found[0] else None
 
 
@@ -84,16 +84,16 @@ def _driver(facts: Facts) -> Finding:
     system, cuda = facts.system, facts.cuda
     if not cuda.ok:
         return Finding(SUBJECT, "driver", PROBLEM, f"libcuda.so.1 {cuda.problem}", ("sudo reboot",))
-    if cuda["init"] is None:
+    if cuda.get("init") is None:
         return _no_library(facts)
-    if cuda["init"] == 0:
+    if cuda.get("init") == 0:
         return Finding(SUBJECT, "driver", OK, _version(facts))
     if not system.nvidia_devices and not system.tegra and not system.wsl:
         return _no_devices(facts)
-    found, do = INIT_ERRORS.get(cuda["init"], ("the driver does not start", "nvidia-smi"))
-    if cuda["init"] == 100 and system.hidden_by is not None:
+    found, do = INIT_ERRORS.get(cuda.get("init"), ("the driver does not start", "nvidia-smi"))
+    if cuda.get("init") == 100 and system.hidden_by is not None:
         return Finding(SUBJECT, "driver", OK, _version(facts))
-    return Finding(SUBJECT, "driver", PROBLEM, f"{found} (CUDA error {cuda['init']})", (do,))
+    return Finding(SUBJECT, "driver", PROBLEM, f"{found} (CUDA error {cuda.get('init')})", (do,))
 
 
 def _version(facts: Facts) -> str:
@@ -149,7 +149,7 @@ def _start_container() -> tuple[str, ...]:
 
 
 def _gpus(facts: Facts) -> list[Finding]:
-    gpus = facts.cuda["gpus"] or ()
+    gpus = facts.cuda.get("gpus") or ()
     hidden = facts.system.hidden_by
     if gpus:
         note = f" (of those that CUDA_VISIBLE_DEVICES={hidden} leaves)" if hidden is not None else ""
@@ -161,7 +161,7 @@ def _gpus(facts: Facts) -> list[Finding]:
             )
             for index, gpu in enumerate(gpus)
         ]  # fmt: skip
-    if hidden is not None and facts.cuda["init"] == 100:
+    if hidden is not None and facts.cuda.get("init") == 100:
         found = f"hidden by the environment variable CUDA_VISIBLE_DEVICES={hidden}"
         return [Finding(SUBJECT, "GPU", MISSING, found, ("unset CUDA_VISIBLE_DEVICES",))]
     return []

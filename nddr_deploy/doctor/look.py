@@ -171,7 +171,7 @@ def _provider(library: Path, probe: Callable[..., Answer]) -> Provider:
         return Provider(problem=str(error))
     loaded = probe("libraries", *names)
     packages = library.parent.parent.parent
-    return Provider({name: "loader" if loaded[name] else _in_wheels(name, packages) for name in names})
+    return Provider({name: "loader" if loaded.get(name) else _in_wheels(name, packages) for name in names})
 
 
 def _in_wheels(library: str, packages: Path) -> str:

@@ -47,12 +47,12 @@ def _machine(facts: Facts) -> list[Finding]:
                 ("pip install psutil",),
             )
         ]  # fmt: skip
-    flags = " ".join(machine["flags"] or ()) or "none of those that make networks fast"
+    flags = " ".join(machine.get("flags") or ()) or "none of those that make networks fast"
     return [
-        Finding("Python and machine", "processor", OK, f"{machine['cpu']}, {_cores(machine['cores'])} to use"),
+        Finding("Python and machine", "processor", OK, f"{machine.get('cpu')}, {_cores(machine.get('cores'))} to use"),
         Finding("Python and machine", "instructions", OK, flags),
-        Finding("Python and machine", "memory", OK, f"{machine['memory_bytes'] / GIB:.0f} GiB"),
-        Finding("Python and machine", "system", OK, machine["system"] + _where(facts)),
+        Finding("Python and machine", "memory", OK, f"{machine.get('memory_bytes') / GIB:.0f} GiB"),
+        Finding("Python and machine", "system", OK, machine.get("system") + _where(facts)),
     ]
 
 

@@ -19,10 +19,10 @@ def _pyav(facts: Facts) -> list[Finding]:
     if not answer.ok:
         found = "not installed" if answer.missing else f"installed, but it does not load: {answer.problem}"
         return [Finding(SUBJECT, "PyAV", PROBLEM, found, (OWN_FFMPEG,))]
-    decoded, encoded = answer["decode"] or {}, answer["encode"] or {}
+    decoded, encoded = answer.get("decode") or {}, answer.get("encode") or {}
     readable = [title for name, title in DECODED.items() if decoded.get(name)]
     unreadable = [title for name, title in DECODED.items() if not decoded.get(name)]
-    findings = [Finding(SUBJECT, "PyAV", OK, answer["version"])]
+    findings = [Finding(SUBJECT, "PyAV", OK, answer.get("version"))]
     if unreadable:
         found = f"its FFmpeg reads {', '.join(readable) or 'none of them'}, but not {', '.join(unreadable)}"
         findings.append(Finding(SUBJECT, "reading videos", MISSING, found, (OWN_FFMPEG,)))
@@ -40,7 +40,7 @@ def _pyav(facts: Facts) -> list[Finding]:
 def _opencv(facts: Facts) -> Finding:
     answer = facts.opencv
     if answer.ok:
-        return Finding(SUBJECT, "OpenCV", OK, answer["version"])
+        return Finding(SUBJECT, "OpenCV", OK, answer.get("version"))
     if answer.missing:
         install = "pip install opencv-python-headless -c constraints.txt"
         return Finding(SUBJECT, "OpenCV", PROBLEM, "not installed", (install,))
@@ -57,7 +57,7 @@ def _opencv(facts: Facts) -> Finding:
 
 def _cameras(facts: Facts) -> list[Finding]:
     # The second device of a camera, which gives no pictures, is left out.
-    shown = [camera for camera in facts.cameras if not (camera.allowed and camera.answer["captures"] is False)]
+    shown = [camera for camera in facts.cameras if not (camera.allowed and camera.answer.get("captures") is False)]
     if not shown:
         where = "; a container sees one when started with: docker run --device /dev/video0 ..."
         note = where if facts.system.container else ""

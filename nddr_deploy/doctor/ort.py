@@ -33,7 +33,7 @@ def cuda_major(facts: Facts) -> int | None:
 
 
 def has_provider(facts: Facts, name: str) -> bool:
-    return name in facts.providers and PROVIDERS[name] in (facts.onnxruntime["providers"] or ())
+    return name in facts.providers and PROVIDERS[name] in (facts.onnxruntime.get("providers") or ())
 
 
 def _version(facts: Facts) -> Finding:
@@ -46,7 +46,9 @@ def _version(facts: Facts) -> Finding:
         do = (f"pip uninstall --yes {twins or 'onnxruntime'}", *install[-1:])
         return Finding(SUBJECT, "ONNX Runtime", PROBLEM, f"installed, but it does not load: {answer.problem}", do)
     cuda = cuda_major(facts)
-    return Finding(SUBJECT, "ONNX Runtime", OK, answer["version"] + (f", for CUDA {cuda}" if cuda else ", for CPUs"))
+    return Finding(
+        SUBJECT, "ONNX Runtime", OK, answer.get("version") + (f", for CUDA {cuda}" if cuda else ", for CPUs")
+    )
 
 
 def _provider(facts: Facts, name: str) -> Finding:
@@ -90,7 +92,7 @@ def _other_tensorrt(facts: Facts, wanted: int) -> Finding:
     # the package without a suffix brings the build for CUDA 13
     do = f"pip install 'tensorrt{f'-cu{cuda}' if cuda and cuda < 13 else ''}=={wanted}.*'"
     if facts.tensorrt.ok:
-        found = f"it is linked with TensorRT {wanted}; TensorRT {facts.tensorrt['version']} is installed"
+        found = f"it is linked with TensorRT {wanted}; TensorRT {facts.tensorrt.get('version')} is installed"
         return Finding(SUBJECT, what, PROBLEM, found, (do,))
     if not expects_gpu(facts):
         return Finding(SUBJECT, what, NOT_HERE, "for machines with an NVIDIA GPU")
@@ -107,7 +109,7 @@ def _older_build(facts: Facts, cuda: int) -> tuple[str, ...]:
 def _bring(facts: Facts, provider: Provider) -> tuple[str, ...]:
     """The command that installs the libraries that a provider lacks."""
     if facts.provider_extras:
-        return (f"pip install 'onnxruntime-gpu[cuda,cudnn]=={facts.onnxruntime['version']}'",)
+        return (f"pip install 'onnxruntime-gpu[cuda,cudnn]=={facts.onnxruntime.get('version')}'",)
     cuda = cuda_major(facts) or 12
     suffix = f"-cu{cuda}" if cuda < 13 else ""
     packages = []

@@ -94,7 +94,9 @@ def _version_of(facts: Facts, need: Need) -> str:
     if need.name == "tensorrt":
         names = (*names, *(name for name in facts.packages if name.startswith("tensorrt-cu") and name[11:].isdigit()))
         if facts.tensorrt.ok:
-            return next((facts.packages[name] for name in names if name in facts.packages), facts.tensorrt["version"])
+            return next(
+                (facts.packages[name] for name in names if name in facts.packages), facts.tensorrt.get("version")
+            )
     return next((facts.packages[name] for name in names if name in facts.packages), "")
 
 

@@ -20,8 +20,8 @@ def _openvino(facts: Facts) -> list[Finding]:
         return [
             Finding(subject, "OpenVINO", PROBLEM, f"installed, but it does not load: {answer.problem}", (do,))
         ]  # fmt: skip
-    devices = answer["devices"] or {}
-    found = [Finding(subject, "OpenVINO", OK, str(answer["version"]).partition("-")[0])]
+    devices = answer.get("devices") or {}
+    found = [Finding(subject, "OpenVINO", OK, str(answer.get("version")).partition("-")[0])]
     if "CPU" not in devices:
         do = "pip install --force-reinstall openvino -c constraints.txt"
         found.append(Finding(subject, "devices", PROBLEM, "no CPU, which nddr-deploy runs it on", (do,)))
@@ -41,16 +41,16 @@ def _torch(facts: Facts) -> list[Finding]:
     if not answer.ok:
         do = "pip install --force-reinstall torch -c constraints.txt"
         return [Finding(subject, "PyTorch", PROBLEM, f"installed, but it does not load: {answer.problem}", (do,))]
-    built = f", for CUDA {answer['cuda']}" if answer["cuda"] else ", for CPUs"
-    found = [Finding(subject, "PyTorch", OK, answer["version"].partition("+")[0] + built)]
+    built = f", for CUDA {answer.get('cuda')}" if answer.get("cuda") else ", for CPUs"
+    found = [Finding(subject, "PyTorch", OK, answer.get("version").partition("+")[0] + built)]
     if gpu_count(facts):
         found.append(_gpu(facts))
     return found
 
 
 def _gpu(facts: Facts) -> Finding:
-    cuda = facts.torch["cuda"]
-    if facts.torch["usable"]:
+    cuda = facts.torch.get("cuda")
+    if facts.torch.get("usable"):
         return Finding("PyTorch", "GPU", OK, "PyTorch uses it")
     if not cuda:
         found = "this build of PyTorch is for CPUs only"

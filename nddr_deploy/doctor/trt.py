@@ -37,16 +37,16 @@ def _version(facts: Facts) -> Finding:
         return _missing(facts)
     if not trt.ok:
         return Finding(SUBJECT, "TensorRT", PROBLEM, f"installed, but it does not load: {trt.problem}", _mend(facts))
-    version, library = numbers(trt["version"]), _library_version(trt["library"])
+    version, library = numbers(trt.get("version")), _library_version(trt.get("library"))
     if version[0] not in KNOWN or version < (8, 6):
-        found = f"{trt['version']}; nddr-deploy knows 8.6, 10.x and 11.x"
+        found = f"{trt.get('version')}; nddr-deploy knows 8.6, 10.x and 11.x"
         return Finding(SUBJECT, "TensorRT", PROBLEM, found, _mend(facts))
     if library and library != version[: len(library)]:
         other = ".".join(map(str, library))
-        found = f"its Python part is {trt['version']}, but the loader finds libnvinfer {other}"
+        found = f"its Python part is {trt.get('version')}, but the loader finds libnvinfer {other}"
         return Finding(SUBJECT, "TensorRT", PROBLEM, found, ("unset LD_LIBRARY_PATH", *_mend(facts)))
     major = cuda_major(facts)
-    return Finding(SUBJECT, "TensorRT", OK, trt["version"] + (f", for CUDA {major}" if major else ""))
+    return Finding(SUBJECT, "TensorRT", OK, trt.get("version") + (f", for CUDA {major}" if major else ""))
 
 
 def _missing(facts: Facts) -> Finding:
@@ -91,7 +91,7 @@ def _library_version(number: int | None) -> tuple[int, int, int] | None:
 def _fit(facts: Facts) -> list[Finding]:
     if not facts.tensorrt.ok or not gpu_count(facts):
         return []
-    version, cuda = numbers(facts.tensorrt["version"]), cuda_major(facts)
+    version, cuda = numbers(facts.tensorrt.get("version")), cuda_major(facts)
     return [*_fit_driver(facts, version, cuda), *_fit_gpus(facts, version, cuda)]
 
 
@@ -107,7 +107,7 @@ def _fit_driver(facts: Facts, version: tuple[int, ...], cuda: int | None) -> lis
     older = cuda - 1
     if version[0] >= 10 and driver_runs(facts, older):
         parts = " ".join(sorted(name for name in facts.packages if name.startswith("tensorrt")))
-        wanted = f"tensorrt-cu{older}=={facts.tensorrt['version'].partition('.post')[0]}"
+        wanted = f"tensorrt-cu{older}=={facts.tensorrt.get('version').partition('.post')[0]}"
         do += [f"Or take the build for CUDA {older}:", f"pip uninstall --yes {parts}", f"pip install '{wanted}'"]
     found = f"it is built for {needs_driver(cuda)}; this is {driver_name(facts)}"
     return [Finding(SUBJECT, "fit with the driver", PROBLEM, found, tuple(do))]
@@ -118,7 +118,7 @@ def _fit_gpus(facts: Facts, version: tuple[int, ...], cuda: int | None) -> list[
     if cuda is not None and cuda >= 13:
         lowest = max(lowest, COMPUTE_CUDA_13)
     found = []
-    for gpu in facts.cuda["gpus"]:
+    for gpu in facts.cuda.get("gpus"):
         compute = (gpu["compute"][0], gpu["compute"][1])
         if compute < lowest:
             bound, do = f"from {lowest[0]}.{lowest[1]}", _for_old_gpu(facts, compute)
@@ -149,13 +149,13 @@ def _bindings(facts: Facts) -> Finding:
     if not answer.ok:
         do = "pip install --force-reinstall cuda-bindings -c constraints.txt"
         return Finding(SUBJECT, "cuda-bindings", PROBLEM, f"installed, but it does not load: {answer.problem}", (do,))
-    version = str(answer["version"])
+    version = str(answer.get("version"))
     major = numbers(version)[0]
     if gpu_count(facts):
         if driver_runs(facts, major) is False:
             found = f"{version} needs {needs_driver(major)}; this is {driver_name(facts)}"
             return Finding(SUBJECT, "cuda-bindings", PROBLEM, found, (f"pip install 'cuda-bindings<{major}'",))
-        if not answer["gpus"]:
-            found = f"{version} finds no GPU ({answer['error']}), although the driver does"
+        if not answer.get("gpus"):
+            found = f"{version} finds no GPU ({answer.get('error')}), although the driver does"
             return Finding(SUBJECT, "cuda-bindings", PROBLEM, found, (update_driver(facts, major),))
     return Finding(SUBJECT, "cuda-bindings", OK, version)

@@ -55,7 +55,7 @@ def cpu_machine(**changes: Any) -> Facts:
     return replace(facts, **changes)
 
 
-def gpu_machine(*, driver: str = "580.65.06", cuda: tuple[int, int] = (13, 0), **changes: Any) -> Facts:
+def gpu_machine(*, driver: str = "580.65.06", driver_cuda: tuple[int, int] = (13, 0), **changes: Any) -> Facts:
     """A server with an H200 and [gpu] installed: TensorRT 10 and ONNX Runtime for CUDA 13, which fit together."""
     trt = ("tensorrt", "tensorrt-cu13", "tensorrt-cu13-bindings", "tensorrt-cu13-libs")
     facts = cpu_machine(
@@ -69,7 +69,7 @@ def gpu_machine(*, driver: str = "580.65.06", cuda: tuple[int, int] = (13, 0), *
             "cuda-bindings": "12.9.4",
         },
         cuda_majors=dict.fromkeys(trt, 13),
-        cuda=Answer({"init": 0, "error": "", "driver_cuda": list(cuda), "gpus": [H200]}),
+        cuda=Answer({"init": 0, "error": "", "driver_cuda": list(driver_cuda), "gpus": [H200]}),
         tensorrt=Answer({"version": "10.16.1.11", "library": 101601}),
         onnxruntime=Answer(
             {
