@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from nddr_deploy.evaluate.probe_images import probe_images
 from nddr_deploy.graph.inference import tensor_types
@@ -166,6 +167,58 @@ def exported(
 ) -> onnx.ModelProto:
     """A narrow, trained-looking network as nddr-export writes it."""
     return onnx.load_from_string(_exported(form, tasks, size_hw, batch, dynamic, outputs, opset))
+
+
+class _Batches(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, batches: Iterable[Image]) -> None:
+        self.left = iter([{"images": images} for images in batches])
+
+    def get_next(self) -> dict[str, Image] | None:
+        return next(self.left, None)
+
+
+@cache
+def _quantised(form: str, tasks: int, size_hw: tuple[int, int], opset: int, form_of: str) -> bytes:
+    images = probe_images(size_hw, 3)
+    kind = QuantType.QInt8 if form_of == "TensorRT" else QuantType.QUInt8
+    extra = {
+        "ActivationSymmetric": True,
+        "WeightSymmetric": True,
+        "AddQDQPairToWeight": True,
+        "QuantizeBias": False,
+        "OpTypesToExcludeOutputQuantization": ["Conv"],
+    }
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        path.write_bytes(_exported(form, tasks, size_hw, 1, (), "raw", opset))
+        quantize_static(
+            path,
+            Path(folder) / "int8.onnx",
+            _Batches(images[:, None]),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=kind,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["Conv"],
+            extra_options=extra if form_of == "TensorRT" else {},
+        )
+        return (Path(folder) / "int8.onnx").read_bytes()
+
+
+def quantised(
+    form: str = "resnet 18",
+    *,
+    tasks: int = 2,
+    size_hw: tuple[int, int] = (65, 97),
+    opset: int = 17,
+    form_of: str = "TensorRT",
+) -> onnx.ModelProto:
+    """The network with Q/DQ nodes around its convolutions, calibrated on the probe images.
+
+    Args:
+        form_of: "TensorRT", signed, symmetric, biases in float; or "CPU", as ONNX Runtime does by itself.
+    """
+    return onnx.load_from_string(_quantised(form, tasks, size_hw, opset, form_of))
 
 
 def small(
