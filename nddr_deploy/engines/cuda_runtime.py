@@ -26,6 +26,16 @@ def load_cudart() -> Any:
     return optional.load("cuda.bindings.runtime", extra="gpu")
 
 
+def check_first_device() -> None:
+    """Raise UnsupportedError where this thread was turned to another GPU than the first visible one."""
+    current = done(load_cudart().cudaGetDevice())
+    if current != 0:
+        raise UnsupportedError(
+            f"GPU {current} is current in this thread, but engines run on the first visible one. Turn back to it, or "
+            f"start the program with CUDA_VISIBLE_DEVICES={current}."
+        )
+
+
 def done(result: tuple[Any, ...]) -> Any:
     """What a call returned, without its error code: nothing, a value, or a tuple.
 
@@ -102,6 +112,11 @@ class Stream:
     def download(self, source: int, target: int, size: int) -> None:
         """Copy bytes from the GPU to pinned memory, in turn."""
         kind = self._cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        done(self._cudart.cudaMemcpyAsync(target, source, size, kind, self.handle))
+
+    def copy(self, source: int, target: int, size: int) -> None:
+        """Copy bytes from one place on the GPU to another, in turn."""
+        kind = self._cudart.cudaMemcpyKind.cudaMemcpyDeviceToDevice
         done(self._cudart.cudaMemcpyAsync(target, source, size, kind, self.handle))
 
     def wait_for(self, event: Event) -> None:

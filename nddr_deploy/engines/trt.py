@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nddr_deploy.engines.base import Engine, PassTimes
+from nddr_deploy.engines.cuda_runtime import check_first_device
 from nddr_deploy.engines.device_array import DeviceArray, as_device_array
 from nddr_deploy.engines.plan_file import PlanFile
 from nddr_deploy.engines.trt_library import TensorRT, reason
@@ -28,7 +30,8 @@ class TensorRTEngine(Engine):
     """Runs a TensorRT plan.
 
     `infer` takes images on the host, or an array that is on the GPU already (of PyTorch, CuPy, ...: whatever speaks
-    DLPack or `__cuda_array_interface__`), which is read where it is. One engine belongs to one thread at a time.
+    DLPack or `__cuda_array_interface__`), which is read where it is; one that does not begin at a multiple of 256
+    bytes, as TensorRT wants it, is copied on the GPU. One engine belongs to one thread at a time.
 
     Args:
         path: a plan of nddr-build, or a `PlanFile` that was read already.
@@ -70,6 +73,7 @@ class TensorRTEngine(Engine):
                 f"{about.onnx} --precision {precision}"
             )
         library = TensorRT()
+        check_first_device()
         file.check_fits(library.version, library.gpu)
         self.manifest, self.precision, self.profile = about.model, about.precision, about.profile
         self.device = library.gpu.name
@@ -108,22 +112,34 @@ class TensorRTEngine(Engine):
         return slot.finish()
 
     def stream(self, batches: Iterable[Any]) -> Generator[dict[str, Array], None, None]:
-        """`Engine.stream`: up to `slots` passes are in flight, so copies and computation overlap."""
+        """`Engine.stream`: up to `slots` passes are in flight, so copies and computation overlap.
+
+        Leave a batch on the GPU as it is until its result has come. Results of what came before an error come first.
+        """
         slots = self._held(self._slots)
         self._free_slot()
         flying: deque[Slot] = deque()
+        coming, error = iter(batches), None
         try:
-            for count, images in enumerate(batches):
-                if len(flying) == len(slots):
+            for slot in cycle(slots):
+                try:
+                    images = self._accept(next(coming), slot)
+                except StopIteration:
+                    break
+                except Exception as found:  # of the caller's iterator, or a wrong batch
+                    error = found
+                    break
+                if slot.busy:
                     yield flying.popleft().finish()
-                slot = slots[count % len(slots)]
-                slot.start(self._accept(images, slot))
+                slot.start(images)
                 flying.append(slot)
             while flying:
                 yield flying.popleft().finish()
+            if error is not None:
+                raise error
         finally:
             for slot in flying:
-                slot.finish()
+                slot.abandon()
 
     def time_pass(self, images: Image) -> PassTimes:
         """One pass, split into its parts by the GPU's own clock."""

@@ -17,12 +17,13 @@ from nddr_deploy.engines.base import PassTimes
 from nddr_deploy.engines.cuda_runtime import CudaError, DeviceMemory, Event, Graph, PinnedMemory, Stream
 from nddr_deploy.engines.device_array import DeviceArray
 from nddr_deploy.engines.trt_library import reason
-from nddr_deploy.errors import UnsupportedError
+from nddr_deploy.errors import InputError, UnsupportedError
 from nddr_deploy.preprocess import Image
 from nddr_deploy.tasks.base import Array
 
 Shape = tuple[int, ...]
 INPUT = "images"
+ALIGNMENT = 256  # bytes, of every address that TensorRT is given
 
 
 class Slot:
@@ -81,6 +82,7 @@ class Slot:
 
     def finish(self) -> dict[str, Array]:
         """Wait for the pass that was started. The arrays are the caller's to keep."""
+        self._check_open()
         try:
             self._finished.wait()
         finally:
@@ -88,6 +90,13 @@ class Slot:
         return {
             name: self._pinned[name].view(self._output_shape(name), kind).copy() for name, kind in self._outputs.items()
         }
+
+    def abandon(self) -> None:
+        """Let the pass that was started end, without its results. Does nothing after `close`."""
+        if self._context is not None:
+            with suppress(CudaError):
+                self._stream.wait()
+            self._let_go()
 
     def time(self, images: Image) -> PassTimes:
         """One pass, split by events between its parts. Nothing else may be in flight."""
@@ -116,13 +125,12 @@ class Slot:
 
     def _begin(self, images: Image | DeviceArray, marks: list[Event]) -> float:
         """Returns the host's seconds for starting the computation."""
+        self._check_open()
         self.busy = True
         try:
             return self._enqueue_all(images, marks)
         except BaseException:
-            with suppress(CudaError):
-                self._stream.wait()
-            self._let_go()
+            self.abandon()
             raise
 
     def _enqueue_all(self, images: Image | DeviceArray, marks: list[Event]) -> float:
@@ -134,7 +142,11 @@ class Slot:
                 with closing(Event()) as ready:
                     ready.record(images.ready_stream)
                     stream.wait_for(ready)
-            self._point(INPUT, images.pointer)
+            if images.pointer % ALIGNMENT == 0:
+                self._point(INPUT, images.pointer)
+            else:
+                stream.copy(images.pointer, self._device[INPUT].pointer, math.prod(images.shape))
+                self._point(INPUT, self._device[INPUT].pointer)
         else:
             self._set_shape(images.shape)
             np.copyto(self._pinned[INPUT].view(images.shape, images.dtype), images)
@@ -185,6 +197,10 @@ class Slot:
     def _point(self, name: str, pointer: int) -> None:
         if not self._context.set_tensor_address(name, pointer):
             raise UnsupportedError(f"TensorRT does not take the address of {name!r}: {reason(self._log)}.")
+
+    def _check_open(self) -> None:
+        if self._context is None:
+            raise InputError("This engine was closed while a stream of it was read. Open the model again.")
 
     def _let_go(self) -> None:
         self.busy = False
