@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from nddr_deploy.benchmark import figures
@@ -74,13 +76,17 @@ def run_benchmark(
         from nddr_deploy.benchmark.end_to_end import check_input
 
         check_input(input)
-    subject = Subject.read(engine, model=model, checkpoint=checkpoint)
-    not_run: dict[str, str] = {}
-    cases = choose_cases(against, subject, not_run)
-    if any(case.gpu for case in cases):
-        require_gpu()
-    cores = threads or default_threads()
-    with Progress(_steps(cases, rounds, input) if progress and sys.stderr.isatty() else None) as shown:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        subject = Subject.read(engine, model=model, checkpoint=checkpoint).matched(folder)
+        not_run: dict[str, str] = {}
+        cases = choose_cases(against, subject, not_run)
+        if any(case.gpu for case in cases):
+            require_gpu()
+        cores = threads or default_threads()
+        shown = stack.enter_context(
+            Progress(_steps(cases, rounds, input) if progress and sys.stderr.isatty() else None)
+        )
         turns = Turns(subject.manifest, rounds, seconds_per_case / rounds, shown, not_run, strict=against is not None)
         on_cpu, alone, rates = turns.one_thread([case for case in cases if not case.gpu])
         measured = turns.together([case for case in cases if case.gpu or case in on_cpu], cores, input, frames)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import onnx
 
 from nddr_deploy.engines.onnx_file import OnnxFile
 from nddr_deploy.engines.plan_file import PlanFile
 from nddr_deploy.errors import ConfigError, ModelFileError
+from nddr_deploy.graph.decode_graph import append_decoders
 from nddr_deploy.graph.flops import count_flops
-from nddr_deploy.graph.metadata import read_model
+from nddr_deploy.graph.metadata import manifest_of, read_model
+from nddr_deploy.graph.static import fix_input
 from nddr_deploy.manifest import Manifest
 
 StrPath = str | os.PathLike[str]
@@ -30,6 +34,7 @@ class Subject:
         plan_precision: that it was built in.
         checkpoint: what both were made from; None where it was not given.
         flops: of a pass; None without an exported model to count them in.
+        notes: what was done to the exported model, in sentences.
     """
 
     path: Path
@@ -40,6 +45,7 @@ class Subject:
     plan_precision: str
     checkpoint: Path | None
     flops: int | None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, engine: StrPath, *, model: StrPath | None = None, checkpoint: StrPath | None = None) -> Subject:
@@ -92,6 +98,39 @@ class Subject:
             flops=count_flops(read_model(exported.path), manifest.size_hw, batch=manifest.batch) if exported else None,
         )
 
+    def matched(self, folder: Path) -> Subject:
+        """Its exported model made to do what its TensorRT engine does, by what nddr-build does to it, too: open
+        extents are fixed, and decoders appended. Itself where nothing has to be done.
+
+        Args:
+            folder: for the other file.
+
+        Raises:
+            As `graph.static.fix_input` and `graph.decode_graph.append_decoders`.
+        """
+        if self.plan is None or self.model is None:
+            return self
+        graph = read_model(self.model)
+        exported, wanted = manifest_of(graph, source=str(self.model)), self.manifest
+        closed = set(exported.dynamic) - set(wanted.dynamic)
+        done = []
+        if closed:
+            graph = fix_input(
+                graph,
+                batch=wanted.batch if "batch" in closed else None,
+                size_hw=wanted.size_hw if "size" in closed else None,
+            )
+            done.append(f"its open {' and '.join(sorted(closed))} fixed")
+        if (exported.outputs, wanted.outputs) == ("raw", "decoded"):
+            graph = append_decoders(graph)
+            done.append("decoders appended")
+        if not done:
+            return self
+        path = folder / self.model.name
+        onnx.save_model(graph, path)
+        note = f"onnxruntime and openvino run {self.model.name} with {' and '.join(done)}, as the engine does"
+        return replace(self, model=path, notes=(note,))
+
     def describe(self) -> dict[str, Any]:
         """For the report. Names no folder of this machine."""
         manifest = self.manifest
@@ -103,6 +142,7 @@ class Subject:
             "size_hw": list(manifest.size_hw),
             "batch": manifest.batch,
             "flops": self.flops,
+            "notes": list(self.notes),
         }
 
 

@@ -83,6 +83,7 @@ def facts(report: BenchmarkReport) -> list[str]:
         ]
         copies = ", ".join(f"{name} {rate / 1e9:.1f} GB/s" for name, rate in report.gpu_floor.copies.items())
         lines.append(f"floor of the GPU's copies: {copies}")
+    lines += model["notes"]
     lines += [f"not run: {case}: {reason}" for case, reason in report.not_run.items()]
     return lines
 

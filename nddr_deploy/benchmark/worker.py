@@ -45,6 +45,8 @@ class Orders:
         if backend in ("torch", "torch-cuda"):
             torch_engine = optional.load(BACKENDS[backend], extra="train")
             options: dict[str, Any] = {"size_hw": wanted.size_hw, "compiled": compiled}
+            if backend == "torch-cuda":
+                options["outputs"] = wanted.outputs
             engine = torch_engine(Path(path), threads=threads, precision=precision, **options)
         else:
             # a TensorRT engine has no threads to set
@@ -136,7 +138,7 @@ def check_same_work(found: Manifest, wanted: Manifest, backend: str) -> None:
         )
     if found.outputs != wanted.outputs:
         advice = (
-            "PyTorch does not decode: measure an export or an engine with --outputs raw, or leave this case out."
+            "PyTorch on a CPU does not decode: measure an export with --outputs raw, or leave this case out."
             if torch
             else f"Give an export with --outputs {wanted.outputs}, for decoding takes time, too."
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -17,6 +17,7 @@ from nddr_deploy.checkpoint import Trained, load_checkpoint
 from nddr_deploy.engines.base import Engine, PassTimes
 from nddr_deploy.engines.cuda import require_gpu
 from nddr_deploy.engines.eager import check_compiler, manifest_of
+from nddr_deploy.engines.eager_decode import decode
 from nddr_deploy.engines.machine import default_threads
 from nddr_deploy.errors import UnsupportedError
 from nddr_deploy.network.image_input import ImageInput
@@ -34,12 +35,14 @@ class ReducedModel(nn.Module):
     last in memory, which is what tensor cores read.
 
     Shapes:
-        uint8 (N, H, W, 3) RGB -> one raw output per task, in their order: (N, C, h, w) or (N, C) float32.
+        uint8 (N, H, W, 3) RGB -> one output per task, in their order: raw (N, C, h, w) or (N, C) float32, or decoded.
     """
 
-    def __init__(self, checkpoint: Trained, dtype: torch.dtype) -> None:
+    def __init__(self, checkpoint: Trained, dtype: torch.dtype, *, decoded: bool = False) -> None:
         super().__init__()
-        self.names = [task.name for task in checkpoint.tasks]
+        self.tasks = checkpoint.tasks
+        self.convention = checkpoint.resize
+        self.decoded = decoded
         self.input = ImageInput(checkpoint.preprocess)
         network: Any = checkpoint.build()
         self.network = network.to(dtype=dtype, memory_format=torch.channels_last)
@@ -48,7 +51,11 @@ class ReducedModel(nn.Module):
     def forward(self, images: torch.Tensor) -> Outputs:
         x = self.input(images).to(dtype=self.dtype, memory_format=torch.channels_last)
         outputs = self.network(x)
-        return tuple(outputs[name].float() for name in self.names)
+        raw = [outputs[task.name].float() for task in self.tasks]
+        if not self.decoded:
+            return tuple(raw)
+        size_hw = (images.shape[1], images.shape[2])
+        return tuple(decode(maps, task, size_hw, self.convention) for maps, task in zip(raw, self.tasks, strict=True))
 
 
 class TorchCudaEngine(Engine):
@@ -61,6 +68,7 @@ class TorchCudaEngine(Engine):
         source: a checkpoint file of `nddr-train`, `nddr-import` or `save_checkpoint`, or something trained.
         threads: of the host's part; None is `machine.default_threads()`.
         precision: "fp32", "fp16" or "bf16": weights and arithmetic, without autocast; outputs in float32.
+        outputs: "raw", or "decoded" on the GPU, in float32, as an engine of nddr-build does.
         size_hw: the image size that the manifest names; None is the checkpoint's.
         compiled: run through `torch.compile` in its strongest mode, "max-autotune": kernels are chosen by measuring, as
             TensorRT does, and a pass is one CUDA graph. The first pass of each shape takes minutes.
@@ -80,6 +88,7 @@ class TorchCudaEngine(Engine):
         *,
         threads: int | None = None,
         precision: str | None = None,
+        outputs: Literal["raw", "decoded"] = "raw",
         size_hw: tuple[int, int] | None = None,
         compiled: bool = False,
         device: str = "cuda",
@@ -94,12 +103,12 @@ class TorchCudaEngine(Engine):
             check_compiler()
             if self._on_gpu:
                 optional.load("triton")
-        self.manifest = manifest_of(checkpoint, size_hw)
+        self.manifest = manifest_of(checkpoint, size_hw).model_copy(update={"outputs": outputs})
         self.precision = precision or "fp32"
         self.threads = threads or default_threads()
-        model = ReducedModel(checkpoint, TYPES[self.precision]).eval().to(self._device)
+        model = ReducedModel(checkpoint, TYPES[self.precision], decoded=outputs == "decoded").eval().to(self._device)
         self._model: Any = torch.compile(model, dynamic=False, mode="max-autotune") if compiled else model
-        self._names = model.names
+        self._names = [task.name for task in checkpoint.tasks]
         self._host: dict[str, torch.Tensor] = {}
 
     def _run(self, images: Image) -> dict[str, Array]:
@@ -136,7 +145,7 @@ class TorchCudaEngine(Engine):
             _mark(marks, 2)
             back = []
             for name, output in zip(self._names, outputs, strict=True):
-                place = self._host_memory(name, tuple(output.shape), torch.float32)
+                place = self._host_memory(name, tuple(output.shape), output.dtype)
                 back.append(place.copy_(output, non_blocking=True))
             _mark(marks, 3)
         if self._on_gpu:

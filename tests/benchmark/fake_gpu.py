@@ -66,6 +66,20 @@ class FakeTensorRT(FakeGpuEngine):
         return PlanFile.read(path).about.model
 
 
+class FakeTorchCuda(FakeGpuEngine):
+    """A checkpoint leaves batch and size open, and decodes if it is told to."""
+
+    backend = "torch-cuda"
+    opened: list[dict[str, Any]] = []  # noqa: RUF012
+
+    def __init__(self, path: Path, *, threads: int, precision: str, **options: Any) -> None:
+        super().__init__(path, precision=precision)
+        self.opened.append(options)
+        self.manifest = self.manifest.model_copy(
+            update={"outputs": options["outputs"], "dynamic": ("batch", "size"), "size_hw": options["size_hw"]}
+        )
+
+
 class LocalWorker:
     """`process.Worker` in this process; orders and answers go through JSON as theirs do."""
 

@@ -26,7 +26,7 @@ from nddr_deploy.engines import table as engine_table
 from nddr_deploy.engines.base import PassTimes
 from nddr_deploy.engines.cuda import Gpu
 from nddr_deploy.errors import ConfigError, ModelFileError, UnsupportedError
-from nddr_deploy.graph.metadata import read_model, write_manifest
+from nddr_deploy.graph.metadata import read_manifest, read_model, write_manifest
 
 MODEL, CHECKPOINT, PLAN = Path("model.onnx"), Path("ckpt.pt"), Path("model.trt")
 QUICK: dict[str, Any] = {"rounds": 2, "seconds_per_case": 0.02, "threads": 1}
@@ -314,6 +314,30 @@ def test_files_that_do_not_belong_together_are_refused(
     assert Subject.read(write_plan(tmp_path / "same.trt", other), model=tmp_path / "other.onnx").flops
 
 
+def test_the_exported_model_is_made_to_do_what_the_engine_does(handmade: Callable[..., Any], tmp_path: Path) -> None:
+    subject = handmade(dynamic=("batch", "size"))
+    decoded = subject.manifest.model_copy(update={"outputs": "decoded", "dynamic": ("batch",), "size_hw": (16, 24)})
+    plan = write_plan(tmp_path / "model.trt", decoded)
+    (tmp_path / "other").mkdir()
+
+    matched = Subject.read(plan, model=subject.path).matched(tmp_path / "other")
+
+    assert matched.model == tmp_path / "other/model.onnx"
+    worker.check_same_work(read_manifest(matched.model), decoded, "onnxruntime-cuda")
+    assert read_manifest(matched.model).dynamic == ("batch",)
+    assert matched.notes == (
+        "onnxruntime and openvino run model.onnx with its open size fixed and decoders appended, as the engine does",
+    )
+    assert matched.describe()["notes"] == list(matched.notes)
+
+
+def test_an_exported_model_that_does_the_same_work_stays_as_it_is(files: tuple[Path, Path], tmp_path: Path) -> None:
+    subject = Subject.read(files[0], model=files[1])
+
+    assert subject.matched(tmp_path) is subject
+    assert Subject.read(files[1]).matched(tmp_path).notes == ()
+
+
 @pytest.mark.parametrize(
     ("changes", "backend", "sentence"),
     [
@@ -322,7 +346,7 @@ def test_files_that_do_not_belong_together_are_refused(
             "onnxruntime-cuda",
             r"the measured model decoded ones\. Give an export with --outputs",
         ),
-        ({"outputs": "decoded"}, "torch-cuda", r"The checkpoint returns raw outputs.*PyTorch does not decode"),
+        ({"outputs": "decoded"}, "torch", r"The checkpoint returns raw outputs.*PyTorch on a CPU does not decode"),
         ({"size_hw": (32, 32)}, "onnxruntime-cuda", r"takes 1 images of 16x24, the measured model 1 of 32x32"),
         ({"batch": 4}, "onnxruntime-cuda", r"takes 1 images of 16x24, the measured model 4 of 16x24"),
     ],
@@ -339,6 +363,27 @@ def test_unlike_work_is_not_compared(
     open_ended = found.model_copy(update={"dynamic": ("batch", "size")})
     if "outputs" not in changes:
         worker.check_same_work(open_ended, found.model_copy(update=changes), backend)
+
+
+@pytest.mark.parametrize("outputs", ["raw", "decoded"])
+def test_pytorch_on_a_gpu_is_asked_for_what_the_engine_returns(
+    gpu: pytest.MonkeyPatch, handmade: Callable[..., Any], outputs: str
+) -> None:
+    subject = handmade()
+    wanted = subject.manifest.model_copy(update={"outputs": outputs, "size_hw": (32, 48)})
+    gpu.setitem(engine_table.BACKENDS, "torch-cuda", "fake_gpu:FakeTorchCuda")
+
+    fake_gpu.LocalWorker("case", threads=1).ask(
+        "open",
+        path=str(subject.path),
+        backend="torch-cuda",
+        threads=1,
+        precision="fp16",
+        compiled=True,
+        manifest=wanted.to_json(),
+    )
+
+    assert fake_gpu.FakeTorchCuda.opened.pop() == {"size_hw": (32, 48), "compiled": True, "outputs": outputs}
 
 
 def test_a_case_that_cannot_run_is_left_out_of_the_usual_ones_with_its_reason(

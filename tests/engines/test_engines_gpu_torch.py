@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,8 +14,22 @@ import torch
 
 from nddr_deploy.engines import cuda, eager_gpu, open_engine
 from nddr_deploy.engines.base import PassTimes
+from nddr_deploy.engines.eager_decode import decode
 from nddr_deploy.engines.eager_gpu import TorchCudaEngine
 from nddr_deploy.errors import InputError, MissingPackageError, UnsupportedError
+from nddr_deploy.resize import CONVENTIONS, Grid
+from nddr_deploy.tasks import Age, Binary, Classification, Depth, Normals, Segmentation
+
+TASKS = (
+    Segmentation("segmentation", classes=("floor", "wall", "sofa")),
+    Normals("normals"),
+    Normals("turned", axes=("up", "left", "toward")),
+    Normals("coloured", coding="colour", axes=("toward", "right", "up")),
+    Depth("depth"),
+    Binary("edge"),
+    Age("age", classes=4),
+    Classification("gender", ("female", "male")),
+)
 
 
 def difference(found: dict[str, Any], expected: dict[str, Any]) -> float:
@@ -96,6 +111,53 @@ def test_the_weights_are_cast_and_lie_channels_last_but_pre_processing_stays_flo
     assert {model.input.mean.dtype, model.input.factor.dtype} == {torch.float32}
     assert seen[0].dtype == torch.float16
     assert seen[0].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_what_is_decoded_on_the_gpu_is_what_the_task_decodes(task: Any, convention: Any) -> None:
+    shape = (2, task.channels, *((7, 9) if task.head == "dense" else ()))
+    raw = np.random.default_rng(3).normal(size=shape).astype(np.float32)
+    if task.kind == "normals":
+        raw[0, :, :3, :4] = 0  # no direction
+        raw[1] *= 1e30  # whose squares overflow
+    grid = Grid.between((7, 9), (33, 41), convention) if task.head == "dense" else None
+
+    found = decode(torch.from_numpy(raw), task, (33, 41), convention).numpy()
+
+    for index in range(2):
+        expected = np.asarray(task.decode(raw[index], grid))
+        assert found[index].shape == expected.shape
+        if task.kind == "segmentation":
+            assert found.dtype == np.uint8
+            assert (found[index] != expected).mean() < 1e-3  # ties
+        else:
+            far = ~np.isclose(found[index], expected, rtol=1e-4, atol=1e-3)
+            assert far.mean() < 2e-3  # of tiny vectors, rounding decides the direction
+
+
+def test_a_task_without_a_decoder_is_refused() -> None:
+    task: Any = SimpleNamespace(name="sound", kind="audio")
+
+    with pytest.raises(UnsupportedError, match="sound: tasks of kind 'audio' cannot be decoded in PyTorch"):
+        decode(torch.zeros(1, 1), task, (2, 2), "half_pixel")
+
+
+def test_decoded_outputs_are_those_of_a_decoded_export(trained: Any, tmp_path: Path) -> None:
+    import engine_subjects
+
+    decoded = engine_subjects.export(trained, tmp_path / "decoded.onnx", outputs="decoded")
+    images = trained.images(seed=3)
+
+    with on_cpu(trained, outputs="decoded") as engine, open_engine(decoded.path, "onnxruntime", threads=1) as other:
+        assert engine.manifest.outputs == other.manifest.outputs == "decoded"
+        found, expected = engine.infer(images), other.infer(images)
+
+    for name, output in expected.items():
+        assert (found[name].dtype, found[name].shape) == (output.dtype, output.shape)
+    assert (found["segmentation"] != expected["segmentation"]).mean() < 1e-3  # ties
+    np.testing.assert_allclose(found["normals"], expected["normals"], atol=1e-3)
+    np.testing.assert_allclose(found["age"], expected["age"], atol=1e-3)
 
 
 def test_tf32_is_off_during_a_pass_and_as_it_was_afterwards(trained: Any) -> None:
