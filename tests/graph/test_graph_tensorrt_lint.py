@@ -41,9 +41,7 @@ def test_fp16_graphs_are_taken_for_fp16_and_not_for_fp32() -> None:
     half = to_fp16(model, ranges_of(model, [probe_images((65, 97), 1)])).model
 
     check(half, "fp16", 10)
-    with pytest.raises(
-        ModelFileError, match=r"model.onnx computes in FP16 \('images/Mul/fp16' at Cast node .*fp32 was asked"
-    ):
+    with pytest.raises(ModelFileError, match=r"computes in FP16 \('images/Mul/fp16' at Cast node .*fp32 was asked"):
         check(half, "fp32", 10)
 
 
@@ -71,7 +69,7 @@ def test_the_fp16_form_of_a_quantised_graph_is_taken() -> None:
 
 def test_int8_of_a_graph_without_pairs_is_refused_and_says_what_to_do() -> None:
     with pytest.raises(
-        ModelFileError, match=r"has no QuantizeLinear/DequantizeLinear pair .* Quantise .* or ask for fp16"
+        ModelFileError, match=r"has no QuantizeLinear/DequantizeLinear pair .* Quantise .* ask for fp16"
     ):
         check(exported(), "int8")
     weights_alone = small([*dequantised_weight(), conv("y", "x", "w")], WEIGHTS)
@@ -81,9 +79,7 @@ def test_int8_of_a_graph_without_pairs_is_refused_and_says_what_to_do() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_quantised_graph_is_not_built_as_anything_else(precision: str) -> None:
-    with pytest.raises(
-        ModelFileError, match=rf"is quantised \(QuantizeLinear node '.*'\), but {precision} was asked for"
-    ):
+    with pytest.raises(ModelFileError, match=rf"is quantised \(QuantizeLinear node '.*'\), but {precision} was"):
         check(quantised(), precision)
 
 
@@ -212,7 +208,12 @@ def test_other_quantisations_are_refused_with_the_node(build: Callable[[], onnx.
 
 
 def labels(*nodes: onnx.NodeProto) -> onnx.ModelProto:
-    return small([conv("scores", "x", "w"), *nodes], {"w": np.ones((4, 3, 1, 1), np.float32)}, {"y": UINT8})
+    weights = {"w": np.ones((4, 3, 1, 1), np.float32), "shape": np.array([4, 8, 10])}
+    return small([conv("scores", "x", "w"), *nodes], weights, {"y": UINT8})
+
+
+def to_float(source: str) -> onnx.NodeProto:
+    return helper.make_node("Cast", [source], ["y"], to=FLOAT)
 
 
 def turned_first() -> onnx.ModelProto:
@@ -249,7 +250,7 @@ ARGMAX = helper.make_node("ArgMax", ["scores"], ["best"], axis=1)
             lambda: small(
                 [
                     helper.make_node("Add", ["images", "one"], ["more"]),
-                    helper.make_node("Cast", ["more"], ["y"], to=FLOAT),
+                    to_float("more"),
                 ],
                 {"one": np.uint8(1)},
             ),
@@ -259,7 +260,7 @@ ARGMAX = helper.make_node("ArgMax", ["scores"], ["best"], axis=1)
             lambda: small(
                 [
                     helper.make_node("Gather", ["table", "zero"], ["found"]),
-                    helper.make_node("Cast", ["found"], ["y"], to=FLOAT),
+                    to_float("found"),
                 ],
                 {"table": np.zeros(3, np.uint8), "zero": np.int64(0)},
             ),
@@ -271,12 +272,8 @@ ARGMAX = helper.make_node("ArgMax", ["scores"], ["best"], axis=1)
 def test_uint8_is_at_the_inputs_and_outputs_alone(
     build: Callable[[], onnx.ModelProto], message: str, major: int
 ) -> None:
-    model = build()
-    if any("shape" in node.input for node in model.graph.node):
-        model.graph.initializer.append(numpy_helper.from_array(np.array([4, 8, 10]), "shape"))
-
     with pytest.raises(ModelFileError, match=message):
-        check(model, "fp16", major)
+        check(build(), "fp16", major)
 
 
 def test_labels_by_way_of_float_are_taken() -> None:
@@ -305,7 +302,8 @@ def test_types_that_were_not_asked_for_are_refused(kind: int, major: int, messag
 
 
 def test_onnx_runtimes_own_operations_are_refused() -> None:
-    model = small([helper.make_node("Gelu", ["x"], ["y"], name="mlp/Gelu", domain="com.microsoft")], {})
+    model = small([helper.make_node("Relu", ["x"], ["y"], name="mlp/Gelu")], {})
+    model.graph.node[-1].op_type, model.graph.node[-1].domain = "Gelu", "com.microsoft"
     model.opset_import.add(domain="com.microsoft", version=1)
 
     with pytest.raises(UnsupportedError, match="Gelu node 'mlp/Gelu' is an operation of ONNX Runtime's own"):
