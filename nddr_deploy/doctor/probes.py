@@ -82,6 +82,7 @@ def tensorrt() -> dict[str, Any]:
 
 
 def onnxruntime() -> dict[str, Any]:
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # from 1.29 on it would report and write to the home folder
     ort = import_module("onnxruntime")
     return {"version": str(ort.__version__), "providers": list(ort.get_available_providers())}
 

@@ -136,6 +136,45 @@ def test_this_machine_is_described_as_json_that_names_no_user_host_or_home(
             assert not [text for text in texts if private in text]
 
 
+def test_looking_writes_nothing_into_the_home_folder(tmp_path: Path) -> None:
+    """OpenVINO and ONNX Runtime would leave an id there, and report it; others their caches."""
+    run = subprocess.run(
+        [sys.executable, "-m", "nddr_deploy.doctor", "--json"],
+        capture_output=True,
+        env={**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")},
+    )
+
+    assert run.returncode in (0, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_libraries_that_crash_or_break_are_told_and_the_rest_is_looked_at(tmp_path: Path) -> None:
+    breaks = f"raise ImportError('{tmp_path}/openvino/libopenvino.so: undefined symbol')"
+    for name, text in (("tensorrt", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"), ("openvino", breaks)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(text)
+
+    run = subprocess.run(
+        [sys.executable, "-m", "nddr_deploy.doctor", "--json"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+
+    found = json.loads(run.stdout)
+    told = {(one["subject"], one["what"]): (one["state"], one["found"]) for one in found["findings"]}
+    assert run.returncode == 1
+    assert told["TensorRT", "TensorRT"] == (
+        "problem", "installed, but it does not load: crashed its process (SIGSEGV)",
+    )  # fmt: skip
+    assert told["OpenVINO", "OpenVINO"] == (
+        "problem",
+        "installed, but it does not load: ImportError: .../libopenvino.so: undefined symbol",
+    )
+    assert told["Video and cameras", "PyAV"][0] == "ok"
+    assert str(tmp_path) not in run.stdout
+
+
 def test_this_machine_runs_models_on_its_cpu(real_run: subprocess.CompletedProcess[str]) -> None:
     """The tests themselves need PyAV, OpenCV and ONNX Runtime."""
     found = json.loads(real_run.stdout)

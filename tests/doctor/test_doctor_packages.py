@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from doctor_machines import BARE, cpu_machine, finding, gpu_machine
@@ -11,7 +12,7 @@ from nddr_deploy.doctor.ask import Answer
 from nddr_deploy.doctor.diagnosis import judge
 from nddr_deploy.doctor.facts import Need, Python
 from nddr_deploy.doctor.finding import numbers
-from nddr_deploy.doctor.look import parse_need
+from nddr_deploy.doctor.look import _cuda_majors, _packages, parse_need
 
 
 def test_what_fits_together_is_no_problem() -> None:
@@ -151,6 +152,28 @@ def test_python_3_9_is_too_old() -> None:
 )
 def test_requirements_are_read_as_pip_writes_them(text: str, need: Need) -> None:
     assert parse_need(text) == need
+
+
+def test_of_a_package_in_two_folders_the_first_counts_as_it_is_what_gets_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, version in (("first", "2.0"), ("second", "1.0")):
+        metadata = tmp_path / folder / f"A_Library-{version}.dist-info/METADATA"
+        metadata.parent.mkdir(parents=True)
+        metadata.write_text(f"Metadata-Version: 2.1\nName: A_Library\nVersion: {version}\n")
+    monkeypatch.setattr("sys.path", [str(tmp_path / "first"), str(tmp_path / "second")])
+
+    assert _packages() == {"a-library": "2.0"}
+
+
+def test_tensorrt_tells_its_cuda_in_a_name_or_in_its_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, needs in (("tensorrt-cu13-libs", ""), ("tensorrt-libs", "Requires-Dist: nvidia-cuda-runtime-cu12\n")):
+        metadata = tmp_path / f"{name.replace('-', '_')}-1.0.dist-info/METADATA"
+        metadata.parent.mkdir()
+        metadata.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{needs}")
+    monkeypatch.setattr("sys.path", [str(tmp_path)])
+
+    assert _cuda_majors(_packages()) == {"tensorrt-cu13-libs": 13, "tensorrt-libs": 12}
 
 
 def test_versions_are_compared_by_their_numbers() -> None:
