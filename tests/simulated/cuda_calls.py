@@ -138,6 +138,11 @@ class Calls:
         if name in UNSAFE:
             self.spoil_captures(name)
 
+    def _refuse_broken(self) -> None:
+        """Tell of what went wrong in something that was waited for."""
+        if self.gpu.broken:
+            raise Fault(self.gpu.broken, self.gpu.misuse[-1])
+
     def _keep(self, made: Any) -> int:
         handle = next(self._numbers)
         self._handles[handle] = made

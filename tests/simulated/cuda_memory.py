@@ -39,6 +39,7 @@ class MemoryCalls(Calls):
     def cudaMemcpy(self, target: Any, source: Any, size: int, kind: int) -> None:
         self._copy(int(target), int(source), size, kind, self.gpu.default)
         self.gpu.wait_for_stream(self.gpu.default)
+        self._refuse_broken()
 
     @call()
     def cudaMemcpyAsync(self, target: Any, source: Any, size: int, kind: int, stream: Any) -> None:
@@ -46,6 +47,7 @@ class MemoryCalls(Calls):
         self._copy(int(target), int(source), size, kind, queue)
         if queue.capture is None and size and self.gpu.memory.is_pageable(int(target)):
             self.gpu.wait_for_stream(queue)  # CUDA returns from such a copy only when it is done
+            self._refuse_broken()
 
     @call()
     def cudaMemset(self, pointer: Any, value: int, size: int) -> None:

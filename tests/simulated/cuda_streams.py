@@ -42,6 +42,7 @@ class StreamCalls(Calls):
         self._refuse_capturing(found)
         self.gpu.separate(found)
         self.gpu.wait_for_stream(found)
+        self._refuse_broken()
 
     @call()
     def cudaStreamQuery(self, stream: Any) -> None:
@@ -62,6 +63,7 @@ class StreamCalls(Calls):
         for stream in self.gpu.streams:
             self._refuse_capturing(stream)
         self.gpu.wait_for_all()
+        self._refuse_broken()
 
     @call(1)
     def cudaEventCreate(self) -> int:
@@ -83,7 +85,7 @@ class StreamCalls(Calls):
             found.record = Record(queue, captured=True)
         else:
             self.gpu.separate(queue)
-            found.record = queue.last()
+            found.record = queue.last(self.gpu.host_s)
 
     @call()
     def cudaEventSynchronize(self, event: Any) -> None:
@@ -91,6 +93,7 @@ class StreamCalls(Calls):
         if record is not None:
             self._refuse_captured(record)
             self.gpu.wait_for_record(record)
+            self._refuse_broken()
 
     @call()
     def cudaEventQuery(self, event: Any) -> None:
@@ -128,6 +131,5 @@ class StreamCalls(Calls):
         if over():
             return
         self.gpu.poll(stream)
-        if self.gpu.broken:
-            raise Fault(self.gpu.broken, self.gpu.misuse[-1])
+        self._refuse_broken()
         raise Fault("cudaErrorNotReady", "it is not done")

@@ -15,8 +15,9 @@ import sys
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 import pytest
@@ -27,6 +28,7 @@ from simulated.driver import Driver, library
 from simulated.gpu import Gpu, Kind
 from simulated.tensorrt import World
 
+Known = TypeVar("Known", Api, CudaApi)
 VERSIONS = ("8.6", "10.13", "11.4")  # that engines are tested with
 
 
@@ -85,7 +87,7 @@ def simulate(
     for wanted in (version, cuda_version):
         if reason := why_absent(wanted):
             pytest.skip(reason)
-    api, cuda_api = true_api(version), true_cuda_api(cuda_version)
+    api, cuda_api = _fresh(_true_api(version)), _fresh(_true_cuda_api(cuda_version))
     gpu = Gpu(kind or Kind(**about), seed)
     cuda = Runtime(gpu, int(cuda_version.split(".")[0]) * 1000)
     world = World(api, gpu, cuda, pretend)
@@ -101,6 +103,14 @@ def simulate(
     with _in_place(modules), patch.object(ctypes, "CDLL", library(Driver(gpu))):
         yield machine
         machine.check()
+
+
+_true_api, _true_cuda_api = cache(true_api), cache(true_cuda_api)  # reading them takes a quarter of a second
+
+
+def _fresh(api: Known) -> Known:
+    """The same, with nothing used yet."""
+    return replace(api, used=set(), missed=set())
 
 
 @contextmanager
