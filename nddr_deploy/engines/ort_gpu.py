@@ -185,6 +185,11 @@ def _refusal(model: Path, provider: str, error: Exception) -> Exception:
             f"ONNX Runtime {onnxruntime.__version__} cannot load its {provider}: {library} is missing. "
             f"{requirement(provider, library)}"
         )
+    if "nknown provider option" in str(error):
+        return UnsupportedError(
+            f"ONNX Runtime {onnxruntime.__version__} is too old for its {provider} ({reason(error)}). Install a newer "
+            "onnxruntime-gpu."
+        )
     if "default CPU EP" in str(error):
         return UnsupportedError(
             f"{model}: ONNX Runtime would run some of its nodes on the CPU instead of its {provider}, as it does with "

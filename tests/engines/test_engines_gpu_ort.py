@@ -261,6 +261,7 @@ def test_from_tensorrt_11_on_an_fp32_graph_cannot_become_fp16(
     [
         ({"chooses": "CPUExecutionProvider"}, f"expected ONNX Runtime's {CUDA}; it chose CPUExecutionProvider"),
         ({"takes": {"use_tf32": "1"}}, f"does not take use_tf32 for its {CUDA}"),
+        ({"refuses": RuntimeError('Unknown provider option: "use_tf32".')}, "is too old for its CUDAExecutionProvider"),
         ({"refuses": RuntimeError(ON_CPU)}, "would run some of its nodes on the CPU instead"),
         (
             {"refuses": RuntimeError(ON_CPU), "missing": "libcudnn.so.9"},
