@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from nddr_deploy.doctor import commands, gpu, machine, media, ort, packages, runtimes, trt
+from nddr_deploy.doctor.ask import tidy
 from nddr_deploy.doctor.commands import Command
 from nddr_deploy.doctor.facts import Facts
 from nddr_deploy.doctor.finding import PROBLEM, Finding
@@ -63,7 +65,18 @@ def diagnose() -> Diagnosis:
     return judge(look())
 
 
+def _examine(subject: ModuleType, facts: Facts) -> list[Finding]:
+    """A library that answers in a way that nobody thought of does not keep the rest from being told."""
+    try:
+        found: list[Finding] = subject.examine(facts)
+    except Exception as error:
+        name = subject.__name__.rpartition(".")[2]
+        text = tidy(f"nddr-doctor cannot make sense of what it found: {type(error).__name__}: {error}")
+        return [Finding("nddr-doctor", name, PROBLEM, text, ("Please report this, with nddr-doctor --json.",))]
+    return found
+
+
 def judge(facts: Facts) -> Diagnosis:
     """The findings of any machine whose facts are known."""
-    findings = tuple(finding for subject in EXAMINED for finding in subject.examine(facts))
+    findings = tuple(finding for subject in EXAMINED for finding in _examine(subject, facts))
     return Diagnosis(findings, commands.examine(facts, findings))

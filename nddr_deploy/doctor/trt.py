@@ -15,7 +15,7 @@ from nddr_deploy.doctor.gpu import (
 from nddr_deploy.doctor.packages import install_gpu
 
 SUBJECT = "TensorRT"
-KNOWN = (8, 10, 11)  # major versions that nddr-deploy drives; of 8 only 8.6
+KNOWN = ((8,), (10,), (11,))  # major versions that nddr-deploy drives; of 8 only 8.6
 # From a version on, the compute capabilities that it has code for: the lowest, and the highest, where it is known.
 COMPUTE = {(8, 6): ((5, 0), (9, 0)), (10, 0): ((7, 0), None), (10, 5): ((7, 5), None)}
 COMPUTE_CUDA_13 = (7, 5)  # CUDA 13 left Maxwell, Pascal and Volta out
@@ -38,7 +38,7 @@ def _version(facts: Facts) -> Finding:
     if not trt.ok:
         return Finding(SUBJECT, "TensorRT", PROBLEM, f"installed, but it does not load: {trt.problem}", _mend(facts))
     version, library = numbers(trt.get("version")), _library_version(trt.get("library"))
-    if version[0] not in KNOWN or version < (8, 6):
+    if version[:1] not in KNOWN or version < (8, 6):
         found = f"{trt.get('version')}; nddr-deploy knows 8.6, 10.x and 11.x"
         return Finding(SUBJECT, "TensorRT", PROBLEM, found, _mend(facts))
     if library and library != version[: len(library)]:
@@ -105,7 +105,7 @@ def _fit_driver(facts: Facts, version: tuple[int, ...], cuda: int | None) -> lis
         return [Finding(SUBJECT, "fit with the driver", OK, f"CUDA {cuda} runs on {driver_name(facts)}")]
     do = [update_driver(facts, cuda)]
     older = cuda - 1
-    if version[0] >= 10 and driver_runs(facts, older):
+    if version >= (10,) and driver_runs(facts, older):
         parts = " ".join(sorted(name for name in facts.packages if name.startswith("tensorrt")))
         wanted = f"tensorrt-cu{older}=={facts.tensorrt.get('version').partition('.post')[0]}"
         do += [f"Or take the build for CUDA {older}:", f"pip uninstall --yes {parts}", f"pip install '{wanted}'"]
@@ -150,7 +150,7 @@ def _bindings(facts: Facts) -> Finding:
         do = "pip install --force-reinstall cuda-bindings -c constraints.txt"
         return Finding(SUBJECT, "cuda-bindings", PROBLEM, f"installed, but it does not load: {answer.problem}", (do,))
     version = str(answer.get("version"))
-    major = numbers(version)[0]
+    major = next(iter(numbers(version)), 0)
     if gpu_count(facts):
         if driver_runs(facts, major) is False:
             found = f"{version} needs {needs_driver(major)}; this is {driver_name(facts)}"

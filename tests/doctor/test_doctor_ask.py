@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from doctor_machines import finding
+from doctor_machines import cpu_machine, finding, gpu_machine
 
 from nddr_deploy.doctor.ask import Answer, ask, tidy
 from nddr_deploy.doctor.diagnosis import judge
@@ -98,6 +98,20 @@ def test_one_broken_library_does_not_keep_the_others_from_being_looked_at() -> N
     assert finding(diagnosis, "TensorRT", "TensorRT").state == "problem"
     assert finding(diagnosis, "NVIDIA GPU", "driver").state == "problem"
     assert finding(diagnosis, "Video and cameras", "PyAV").state == "ok"
+
+
+def test_an_answer_that_nobody_thought_of_does_not_keep_the_rest_from_being_told() -> None:
+    diagnosis = judge(cpu_machine(pyav=Answer({"decode": 3})))
+
+    assert finding(diagnosis, "nddr-doctor", "media").state == "problem"
+    assert finding(diagnosis, "ONNX Runtime", "ONNX Runtime").state == "ok"
+
+
+@pytest.mark.parametrize("version", ["", "dev", "10", "10.x"])
+def test_an_odd_version_of_tensorrt_is_told_and_not_fallen_over(version: str) -> None:
+    diagnosis = judge(gpu_machine(tensorrt=Answer({"version": version}), cuda_bindings=Answer({"version": version})))
+
+    assert finding(diagnosis, "TensorRT", "TensorRT").subject == "TensorRT"
 
 
 @pytest.mark.parametrize(
