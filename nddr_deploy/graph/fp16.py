@@ -90,7 +90,13 @@ def to_fp16(model: onnx.ModelProto, ranges: Mapping[str, float], *, keep: Collec
 
     result = rewrite(source, flow, types, opset, candidates - reasons.keys())
     kept = tuple(Kept(flow.nodes[number].name, reasons[number]) for number in sorted(reasons.keys() & candidates))
-    onnx.checker.check_model(result, full_check=True)
+    try:
+        onnx.checker.check_model(result, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = " ".join(str(error).split())
+        raise UnsupportedError(
+            f"The graph has no valid form in FP16 ({reason}). Keep the node that it names in FP32, or export again."
+        ) from error
     return Fp16Graph(result, kept)
 
 

@@ -176,7 +176,7 @@ class _Rewrite:
         source = self.at_hand[name, self.made[name]] if name in self.made else name
         exits = kind == FLOAT and name in self.outputs
         written = name if exits else self._free(f"{name}/{_SUFFIX[kind]}")
-        label = self._free(f"{name}/Cast to {_SUFFIX[kind]}")
+        label = self._free(f"{name}/Cast_to_{_SUFFIX[kind]}")
         self.nodes.append(helper.make_node("Cast", [source], [written], name=label, to=kind))
         return written
 
