@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +14,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from simulated.simulate import simulate
 
 from nddr_deploy.engines import cuda, open_engine, ort_binding, ort_gpu, ort_provider
 from nddr_deploy.engines.base import PassTimes
 from nddr_deploy.engines.cuda import Gpu
+from nddr_deploy.engines.cuda_runtime import Stream
 from nddr_deploy.engines.ort import open_session
 from nddr_deploy.engines.ort_binding import BoundSession
 from nddr_deploy.engines.ort_gpu import OrtCudaEngine, OrtTensorRTEngine, open_gpu_session
@@ -388,6 +391,21 @@ def test_the_parts_of_a_pass_are_where_the_time_goes(
     monkeypatch.setattr(stream, "wait", clock.slow(stream.wait, 100))  # belongs to no part: the events lie before it
 
     assert session.time(subject.images()) == PassTimes(h2d_s=3, enqueue_s=5, compute_s=5, d2h_s=7)
+
+
+def test_streams_and_events_are_used_as_cuda_wants_it_and_closed(handmade: Callable[..., Any]) -> None:
+    subject = handmade()
+    session = open_session(subject.path, threads=1)
+
+    with simulate("10.13"), closing(Stream()) as stream:  # what is left open or misused is an error at the end
+        bound_session = BoundSession(session, ["segmentation", "normals", "age"], stream, device="cpu")
+        first = bound_session.time(subject.images())
+        second = bound_session.time(subject.images())
+        bound_session.close()
+
+    for times in (first, second):
+        assert times.compute_s >= 0
+        assert min(times.h2d_s, times.enqueue_s, times.d2h_s) > 0
 
 
 def test_time_pass_checks_its_images_and_a_closed_engine_says_so(
