@@ -8,14 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from nddr_deploy.checkpoint import Trained
 from nddr_deploy.engines import open_engine
 from nddr_deploy.engines.eager import TorchEngine
 from nddr_deploy.errors import ConfigError, ModelFileError, ParityError, UnsupportedError
-from nddr_deploy.evaluate.decode import decode_outputs
+from nddr_deploy.evaluate.decode import decode_batch
 from nddr_deploy.evaluate.parity import ParityReport, check_parity
 from nddr_deploy.evaluate.probe_images import probe_images
 from nddr_deploy.export.equivalence import layer_differences
@@ -30,7 +29,7 @@ from nddr_deploy.files import finished_file, sha256
 from nddr_deploy.importers import Choices, read_checkpoint
 from nddr_deploy.importers.module import load_from_module
 from nddr_deploy.manifest import Manifest
-from nddr_deploy.preprocess import Fit, Image
+from nddr_deploy.preprocess import Image
 from nddr_deploy.tasks.base import Array
 
 # What is taken off a checkpoint's name: public code writes "x.pth.tar", and "model.ckpt-20000" has no suffix at all.
@@ -178,15 +177,10 @@ def parity_with_checkpoint(
 def _reference(trained: TorchEngine, batch: Image, manifest: Manifest) -> dict[str, Array]:
     raw = trained.infer(batch)
     chosen = {task.name: raw[task.name] for task in manifest.tasks}
-    return chosen if manifest.outputs == "raw" else _decoded(chosen, manifest, batch.shape[1:3])
-
-
-def _decoded(raw: Mapping[str, Array], manifest: Manifest, size_hw: tuple[int, ...]) -> dict[str, Array]:
-    as_raw = manifest.model_copy(update={"outputs": "raw"})
-    fit = Fit.of((size_hw[0], size_hw[1]), (size_hw[0], size_hw[1]))
-    count = len(next(iter(raw.values())))
-    decoded = [decode_outputs(raw, index, as_raw, fit) for index in range(count)]
-    return {name: np.stack([sample[name] for sample in decoded]) for name in raw}
+    if manifest.outputs == "raw":
+        return chosen
+    _, height, width, _ = batch.shape
+    return decode_batch(chosen, manifest.model_copy(update={"outputs": "raw"}), (height, width))
 
 
 def probe_batches(manifest: Manifest) -> list[Image]:

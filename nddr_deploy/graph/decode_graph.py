@@ -102,11 +102,11 @@ def _raw_outputs(
                 f"{name}: the raw output is {TensorProto.DataType.Name(kind).lower()}; decoders are appended to "
                 "float32 alone. Append them before the precision is changed."
             )
-        form = (None, task.channels, None, None) if task.head == "dense" else (None, task.channels)
-        fits = len(extents) == len(form) and extents[1] in (task.channels, None)
+        dense = task.head == "dense"
+        fits = len(extents) == (4 if dense else 2) and extents[1] in (task.channels, None)
         if not fits or name not in makers:
             raise ModelFileError(
-                f"{name}: expected a raw output (N, {task.channels}{', h, w' if task.head == 'dense' else ''}); found "
+                f"{name}: expected a raw output (N, {task.channels}{', h, w' if dense else ''}); found "
                 f"({', '.join(map(str, extents))}). Export the model again."
             )
         raw[name] = extents

@@ -224,12 +224,12 @@ def _unit(at: _Decoder, vectors: Value) -> Value:
 
 def _metres(at: _Decoder) -> Value:
     """(N, H, W); negative values become 0."""
-    return at.squeezed(at.add("Relu", at.resized(at.raw)))
+    return at.add("Relu", at.squeezed(at.resized(at.raw)))
 
 
 def _chances(at: _Decoder) -> Value:
     """Probabilities (N, H, W) of logits."""
-    return at.squeezed(at.add("Sigmoid", at.resized(at.raw)))
+    return at.add("Sigmoid", at.squeezed(at.resized(at.raw)))
 
 
 def _years(at: _Decoder) -> Value:

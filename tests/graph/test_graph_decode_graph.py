@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from nddr_deploy.engines import open_engine
-from nddr_deploy.errors import ConfigError, ModelFileError, UnsupportedError
+from nddr_deploy.errors import ConfigError, MissingPackageError, ModelFileError, UnsupportedError
 from nddr_deploy.evaluate.decode import decode_batch
 from nddr_deploy.graph.decode_graph import append_decoders
 from nddr_deploy.graph.decoders import DECODERS
@@ -491,3 +492,10 @@ def test_every_kind_of_task_has_a_decoder_and_an_unknown_one_is_refused(monkeypa
 
     with pytest.raises(UnsupportedError, match=r"far: tasks of kind 'depth' .* Export with --outputs raw"):
         append_decoders(Given((Depth("far"),)).model)
+
+
+def test_without_graphsurgeon_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx_graphsurgeon", None)
+
+    with pytest.raises(MissingPackageError, match=r"'onnx_graphsurgeon' is not installed.*nddr-deploy\[gpu\]"):
+        append_decoders(Given((DEPTH,)).model)
