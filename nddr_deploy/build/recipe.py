@@ -112,7 +112,10 @@ def build_engine(
         pictures = build_images(images, request.profile.opt[1:3], request.file.manifest.preprocess)
         typed = _typed(request, library.major, pictures, keep)
         options = replace(
-            options, kept_fp32=typed.kept_fp32, timing_cache=None if timing_cache is None else Path(timing_cache)
+            options,
+            kept_fp32=typed.kept_fp32,
+            decoding=typed.decoding,
+            timing_cache=None if timing_cache is None else Path(timing_cache),
         )
         shown.say("building")
         begun = time.perf_counter()

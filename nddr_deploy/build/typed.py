@@ -27,12 +27,14 @@ class TypedGraph:
     Attributes:
         model: the graph.
         kept_fp32: nodes that 8.6 is told by name to keep in FP32; empty for later versions, whose graph says it.
+        decoding: nodes of the decoders, likewise.
         reasons: of nodes that lie beyond FP16, for people: "node: why".
         share: of the layers that multiply, how many were asked to run in the precision.
     """
 
     model: onnx.ModelProto
     kept_fp32: tuple[str, ...]
+    decoding: tuple[str, ...]
     reasons: tuple[str, ...]
     share: float
 
@@ -60,16 +62,16 @@ def typed_graph(
         if name not in nodes:
             raise unknown_choice("keep", name, sorted(nodes))
     if precision == "fp32":
-        return TypedGraph(model, (), (), 1.0)
+        return TypedGraph(model, (), (), (), 1.0)
     ranges = scan_ranges(model, run_bytes, images)
     if major == 8:
         beyond = [entry for entry in beyond_fp16(model, ranges) if not entry.node.startswith(DECODING)]
-        decoding = [node.name for node in model.graph.node if node.name.startswith(DECODING) and _float(node)]
-        kept = tuple(dict.fromkeys([entry.node for entry in beyond] + [*keep, *decoding]))
-        return TypedGraph(model, kept, tuple(map(str, beyond)), asked_share(model, precision, kept))
+        decoding = tuple(node.name for node in model.graph.node if node.name.startswith(DECODING) and _float(node))
+        kept = tuple(dict.fromkeys([*(entry.node for entry in beyond), *keep]))
+        return TypedGraph(model, kept, decoding, tuple(map(str, beyond)), asked_share(model, precision, kept))
     typed = to_fp16(model, ranges, keep=keep)
     kept = tuple(entry.node for entry in typed.kept)
-    return TypedGraph(typed.model, (), tuple(map(str, typed.kept)), asked_share(model, precision, kept))
+    return TypedGraph(typed.model, (), (), tuple(map(str, typed.kept)), asked_share(model, precision, kept))
 
 
 def asked_share(model: onnx.ModelProto, precision: str, kept: Collection[str]) -> float:

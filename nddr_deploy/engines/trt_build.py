@@ -34,6 +34,7 @@ class BuildOptions:
         precision: that its layers are to run in.
         profile: the shapes of `images`.
         kept_fp32: nodes that 8.6 must keep in FP32; later versions are told by the graph.
+        decoding: nodes that 8.6 keeps in FP32, too, as far as it makes layers of their names.
         workspace_gib: scratch memory that a layer may use; None is TensorRT's own choice, the whole GPU.
         timing_cache: its file; None leaves it out.
         opt_level: 0 to 5, how hard the builder tries; None is TensorRT's own choice, 3.
@@ -45,6 +46,7 @@ class BuildOptions:
     precision: Precision
     profile: Profile
     kept_fp32: tuple[str, ...] = ()
+    decoding: tuple[str, ...] = ()
     workspace_gib: float | None = None
     timing_cache: Path | None = None
     opt_level: int | None = None
@@ -137,9 +139,9 @@ def _set_precision(library: TensorRT, builder: Any, network: Any, config: Any, o
         config.set_flag(trt.BuilderFlag.FP16)
         if options.precision == "int8":
             config.set_flag(trt.BuilderFlag.INT8)
-        if options.kept_fp32:
+        if options.kept_fp32 or options.decoding:
             config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
-            _keep_fp32(trt, network, options.kept_fp32)
+            _keep_fp32(trt, network, options)
 
 
 def _check_fast(builder: Any, library: TensorRT, precision: str) -> None:
@@ -148,11 +150,12 @@ def _check_fast(builder: Any, library: TensorRT, precision: str) -> None:
         raise UnsupportedError(f"{library.gpu} has no fast {precision} arithmetic. Build with --precision fp32.")
 
 
-def _keep_fp32(trt: Any, network: Any, names: tuple[str, ...]) -> None:
+def _keep_fp32(trt: Any, network: Any, options: BuildOptions) -> None:
     """The parser names layers after the nodes that they come from."""
-    left = set(names)
+    left = set(options.kept_fp32)
+    wanted = left | set(options.decoding)
     for layer in (network.get_layer(index) for index in range(network.num_layers)):
-        if layer.name not in left:
+        if layer.name not in wanted:
             continue
         left.discard(layer.name)
         layer.precision = trt.float32
