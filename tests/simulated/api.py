@@ -15,6 +15,7 @@ import json
 import os
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -173,15 +174,22 @@ def true_api(version: str) -> Api:
     Raises:
         RuntimeError: it is not installed; a test asks `why_absent` first.
     """
-    data = _described(version, "describe_tensorrt.py")
-    functions = {name: _parsed(lines, method=False) for name, lines in data["functions"].items()}
-    values = {name: (enum, member) for name, (enum, member) in data["values"].items()}
-    return Api(data["version"], {name: _class(name, item) for name, item in data["classes"].items()}, functions, values)
+    return Api(*_parsed_api(bindings.find(version).version))
 
 
 def true_cuda_api(version: str) -> CudaApi:
     """A version of cuda-bindings, as `true_api`."""
     return CudaApi(**_described(version, "describe_cuda.py"))
+
+
+@cache
+def _parsed_api(version: str) -> tuple[Any, ...]:
+    """What an Api begins with; none of it is changed later."""
+    data = _described(version, "describe_tensorrt.py")
+    classes = {name: _class(name, item) for name, item in data["classes"].items()}
+    functions = {name: _parsed(lines, method=False) for name, lines in data["functions"].items()}
+    values = {name: (enum, member) for name, (enum, member) in data["values"].items()}
+    return data["version"], classes, functions, values
 
 
 def _class(name: str, data: dict[str, Any]) -> Class:
