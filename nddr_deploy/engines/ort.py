@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from nddr_deploy.engines.base import Engine
 from nddr_deploy.engines.machine import default_threads
 from nddr_deploy.engines.onnx_file import INPUT, OnnxFile
+from nddr_deploy.engines.silent_ort import onnxruntime
 from nddr_deploy.errors import ModelFileError, UnsupportedError
 from nddr_deploy.preprocess import Image
 from nddr_deploy.tasks.base import Array

@@ -7,11 +7,11 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from nddr_deploy.engines.base import PassTimes
 from nddr_deploy.engines.cuda_runtime import Event, Stream
 from nddr_deploy.engines.onnx_file import INPUT
+from nddr_deploy.engines.silent_ort import onnxruntime
 from nddr_deploy.preprocess import Image
 from nddr_deploy.tasks.base import Array
 

@@ -10,8 +10,6 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
-
 from nddr_deploy.engines.base import Engine, PassTimes
 from nddr_deploy.engines.cuda import Gpu, describe_gpu
 from nddr_deploy.engines.cuda_runtime import Stream
@@ -20,6 +18,7 @@ from nddr_deploy.engines.onnx_file import OnnxFile
 from nddr_deploy.engines.ort import reason, session_options
 from nddr_deploy.engines.ort_binding import BoundSession
 from nddr_deploy.engines.ort_provider import check_installed, load_libraries, missing_library, quiet, requirement
+from nddr_deploy.engines.silent_ort import onnxruntime
 from nddr_deploy.errors import ModelFileError, UnsupportedError
 from nddr_deploy.preprocess import Image
 from nddr_deploy.tasks.base import Array

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from importlib import import_module
 
-import onnxruntime
-
+from nddr_deploy.engines.silent_ort import onnxruntime
 from nddr_deploy.errors import UnsupportedError
 
 USUAL_SEVERITY, FATAL = 2, 4  # of ONNX Runtime's log; it starts with warnings

@@ -149,6 +149,23 @@ def test_openvino_neither_writes_to_the_home_folder_nor_calls_anybody(
     assert not list(tmp_path.glob("intel*"))
 
 
+def test_onnxruntime_neither_writes_to_the_home_folder_nor_keeps_a_device_id(
+    handmade: Callable[..., Any], tmp_path: Path
+) -> None:
+    probe = (
+        "import sys\n"
+        "from nddr_deploy.engines import open_engine\n"
+        "with open_engine(sys.argv[1], 'onnxruntime', threads=1) as engine: engine.manifest"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "ORT_"))}
+
+    subprocess.run(
+        [sys.executable, "-c", probe, str(handmade().path)], env={**environment, "HOME": str(tmp_path)}, check=True
+    )
+
+    assert list(tmp_path.rglob("*")) == []
+
+
 def test_openvino_is_asked_what_its_layers_really_run_in(exported: Any) -> None:
     compiled = compile_model(exported.path, "fp32", threads=1)
 
