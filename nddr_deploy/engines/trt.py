@@ -192,10 +192,7 @@ class TensorRTEngine(Engine):
 
 
 def _deserialise(library: TensorRT, file: PlanFile) -> Any:
-    runtime = library.runtime()
-    if file.about.version_compatible:
-        runtime.engine_host_code_allowed = True  # such a plan carries its own small runtime
-    engine = runtime.deserialize_cuda_engine(file.path.read_bytes())
+    engine = library.load(file.path.read_bytes(), version_compatible=file.about.version_compatible)
     if engine is None:
         raise ModelFileError(f"{file.path}: TensorRT cannot load this plan ({reason(library.log)}). {file.rebuild()}")
     return engine

@@ -85,6 +85,7 @@ def build_plan(
         UnsupportedError: this GPU or this TensorRT lacks what was asked for, or finds no way to build it.
     """
     trt, log, progress = library.trt, library.log, progress or BuildProgress()
+    log.errors()  # of earlier builds in this process
     builder = trt.Builder(log)
     network = builder.create_network(_network_flags(trt, library.major))
     parser = trt.OnnxParser(network, log)
@@ -103,21 +104,21 @@ def build_plan(
     if cache is not None and options.timing_cache:
         write_cache(options.timing_cache, bytes(config.get_timing_cache().serialize()))
     content = bytes(serialised)
-    return Plan(content, inspect_plan(content, options.profile, library))
+    return Plan(content, inspect_plan(content, options, library))
 
 
-def inspect_plan(content: bytes, profile: Profile, library: TensorRT) -> str:
+def inspect_plan(content: bytes, options: BuildOptions, library: TensorRT) -> str:
     """The inspector's JSON about a plan that was built with detailed verbosity.
 
     Where shapes are open, the types of tensors are told only for a context that was given some.
     """
-    engine = library.runtime().deserialize_cuda_engine(content)
+    engine = library.load(content, version_compatible=options.version_compatible)
     if engine is None:
         raise UnsupportedError(f"TensorRT cannot load what it just built: {reason(library.log)}.")
     inspector = engine.create_engine_inspector()
-    if not profile.static:
+    if not options.profile.static:
         context = engine.create_execution_context()
-        if context is not None and context.set_input_shape(INPUT, profile.opt):
+        if context is not None and context.set_input_shape(INPUT, options.profile.opt):
             inspector.execution_context = context
     layers: str = inspector.get_engine_information(library.trt.LayerInformationFormat.JSON)
     return layers

@@ -44,9 +44,17 @@ class TensorRT:
         self.log = open_log(self.trt)
         self.trt.init_libnvinfer_plugins(self.log, "")
 
-    def runtime(self) -> Any:
-        """A fresh runtime, to deserialise plans with."""
-        return self.trt.Runtime(self.log)
+    def load(self, plan: bytes, *, version_compatible: bool) -> Any:
+        """The engine of a plan; None where TensorRT refuses it, which `log` then explains.
+
+        Args:
+            version_compatible: such a plan carries a small runtime of its own, whose code has to be allowed.
+        """
+        self.log.errors()
+        runtime = self.trt.Runtime(self.log)
+        if version_compatible:
+            runtime.engine_host_code_allowed = True
+        return runtime.deserialize_cuda_engine(plan)
 
 
 def _load() -> Any:
