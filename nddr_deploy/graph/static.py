@@ -65,7 +65,7 @@ def fix_input(
     declared = [_names(value) for value in graph.output]
     for value in graph.output:
         for dim in value.type.tensor_type.shape.dim:
-            dim.Clear()  # a name of an open dimension would win over what is inferred
+            dim.Clear()  # declared for another size, it may contradict what is inferred
     inferred = _fold_sizes(graph, skeleton(fixed))
     for value, found, names in zip(graph.output, inferred.output, declared, strict=True):
         value.CopyFrom(found)

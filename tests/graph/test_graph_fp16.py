@@ -164,6 +164,32 @@ def test_decoding_stays_in_fp32_down_to_the_expected_age(tasks: int) -> None:
             assert "FLOAT16" not in types[node.name][0] + types[node.name][1]
 
 
+def test_an_expected_value_is_decoding_though_it_is_a_matrix_product() -> None:
+    nodes = [
+        conv("middle", "first", "middle.weight"),
+        helper.make_node("GlobalAveragePool", ["middle"], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "matrix"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["chances"], axis=1),
+        helper.make_node("MatMul", ["chances", "years"], ["age"]),
+    ]
+    rng = np.random.default_rng(6)
+    weights = {
+        "middle.weight": rng.normal(0, 1, (4, 4, 1, 1)).astype(np.float32),
+        "matrix": rng.normal(0, 1, (4, 90)).astype(np.float32),
+        "years": np.arange(90, dtype=np.float32),
+    }
+    model = chain(nodes, weights, "middle", outputs={"age": TensorProto.FLOAT})
+
+    half = converted(model, IMAGES).model
+
+    check_types(half)
+    types = tensor_types(half)
+    assert types["scores"] == TensorProto.FLOAT16
+    assert types["chances"] == types["years"] == TensorProto.FLOAT
+    check_agreement(model, half, IMAGES[1:2])
+
+
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason=f"no pictures in {PHOTOS}")
 def test_real_pictures_agree_with_others_having_been_scanned() -> None:
     import cv2
