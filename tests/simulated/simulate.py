@@ -10,14 +10,13 @@ When it ends, whatever was not freed, and everything that only a wrong program d
 from __future__ import annotations
 
 import ctypes
-import gc
 import sys
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -28,7 +27,6 @@ from simulated.driver import Driver, library
 from simulated.gpu import Gpu, Kind
 from simulated.tensorrt import World
 
-Known = TypeVar("Known", Api, CudaApi)
 VERSIONS = ("8.6", "10.13", "11.4")  # that engines are tested with
 
 
@@ -61,7 +59,6 @@ class Machine:
         Raises:
             Misuse: something was left behind, or went wrong.
         """
-        gc.collect()
         self.gpu.wait_for_all()
         found = list(dict.fromkeys(self.gpu.misuse)) + [f"not freed: {leak}" for leak in self.cuda.leaks()]
         if found:
@@ -87,11 +84,16 @@ def simulate(
     for wanted in (version, cuda_version):
         if reason := why_absent(wanted):
             pytest.skip(reason)
-    api, cuda_api = _fresh(_true_api(version)), _fresh(_true_cuda_api(cuda_version))
+    api, trt, current_world = _double(version)
+    cuda_api, cudart, current_cuda = _cuda_double(cuda_version)
+    for used in (api, cuda_api):
+        used.used.clear()
+        used.missed.clear()
     gpu = Gpu(kind or Kind(**about), seed)
     cuda = Runtime(gpu, int(cuda_version.split(".")[0]) * 1000)
     world = World(api, gpu, cuda, pretend)
-    machine = Machine(gpu, cuda, checked_cuda(cuda_api, cuda), world, checked(api, world), api, cuda_api)
+    current_world.now, current_cuda.now = world, cuda
+    machine = Machine(gpu, cuda, cudart, world, trt, api, cuda_api)
     bindings, package = types.ModuleType("cuda.bindings"), types.ModuleType("cuda")
     package.bindings, bindings.runtime = bindings, machine.cudart  # type: ignore[attr-defined]
     modules = {
@@ -105,12 +107,25 @@ def simulate(
         machine.check()
 
 
-_true_api, _true_cuda_api = cache(true_api), cache(true_cuda_api)  # reading them takes a quarter of a second
+class Current:
+    """The implementation of the machine that there is now: doubles are made once, which takes long."""
+
+    now: Any
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.now, name)
 
 
-def _fresh(api: Known) -> Known:
-    """The same, with nothing used yet."""
-    return replace(api, used=set(), missed=set())
+@cache
+def _double(version: str) -> tuple[Api, types.ModuleType, Current]:
+    api, current = true_api(version), Current()
+    return api, checked(api, current), current
+
+
+@cache
+def _cuda_double(version: str) -> tuple[CudaApi, types.ModuleType, Current]:
+    api, current = true_cuda_api(version), Current()
+    return api, checked_cuda(api, current), current
 
 
 @contextmanager
