@@ -119,6 +119,10 @@ class Stream:
         kind = self._cudart.cudaMemcpyKind.cudaMemcpyDeviceToDevice
         done(self._cudart.cudaMemcpyAsync(target, source, size, kind, self.handle))
 
+    def clear(self, target: int, size: int) -> None:
+        """Make bytes on the GPU 0, in turn."""
+        done(self._cudart.cudaMemsetAsync(target, 0, size, self.handle))
+
     def wait_for(self, event: Event) -> None:
         """What is given to this stream from now on starts only after the event."""
         done(self._cudart.cudaStreamWaitEvent(self.handle, event.handle, 0))
@@ -170,13 +174,12 @@ class Graph:
 
 
 class DeviceMemory:
-    """Bytes on the GPU, zeros at first."""
+    """Bytes on the GPU."""
 
-    def __init__(self, size: int, stream: Stream) -> None:
+    def __init__(self, size: int) -> None:
         self._cudart = load_cudart()
         self.size = size
         self.pointer = int(done(self._cudart.cudaMalloc(size)))
-        done(self._cudart.cudaMemsetAsync(self.pointer, 0, size, stream.handle))
 
     def close(self) -> None:
         if self.pointer:

@@ -59,10 +59,11 @@ class Slot:
             self._pinned, self._device = {}, {}
             for name, size in {INPUT: math.prod(largest), **self._sizes}.items():
                 self._pinned[name] = opened.enter_context(closing(PinnedMemory(size)))
-                self._device[name] = opened.enter_context(closing(DeviceMemory(size, self._stream)))
+                self._device[name] = opened.enter_context(closing(DeviceMemory(size)))
                 self._point(name, self._device[name].pointer)
             opened.callback(self._let_go)
             opened.callback(self._stream.wait)  # before anything is freed that may still be in use
+            self._stream.clear(self._device[INPUT].pointer, math.prod(largest))
             if graph:
                 self._capture(opened)
             self._stream.wait()
