@@ -60,7 +60,6 @@ class PlanManifest(BaseModel):
         profile: of the input.
         options: of nddr-build, as it was called: option -> value; False and None are left out.
         parity: with ONNX Runtime on the ONNX file, head by head.
-        versions: of other packages.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,7 +77,6 @@ class PlanManifest(BaseModel):
     profile: Profile
     options: dict[str, str | int | float | bool] = {}
     parity: dict[str, Any] | None = None
-    versions: dict[str, str] = {}
 
     @property
     def version_compatible(self) -> bool:
