@@ -272,21 +272,25 @@ def test_a_stream_that_is_given_up_leaves_the_engine_free(built: Callable[..., S
         assert len(list(engine.stream([subject.images()] * 3))) == 3
 
 
+@pytest.mark.parametrize("error", [InputError("unplugged"), KeyboardInterrupt("unplugged")])
 @pytest.mark.parametrize("before", [0, 1, 2, 3])
 def test_an_error_of_the_source_comes_through_and_leaves_the_engine_free(
-    built: Callable[..., Subject], before: int
+    built: Callable[..., Subject], before: int, error: BaseException
 ) -> None:
     subject = built("10.13")
+    results: list[Any] = []
 
     def camera() -> Iterator[Any]:
         for number in range(before):
             yield subject.images(seed=number)
-        raise InputError("the camera was unplugged")
+        raise error
 
     with simulate() as machine, open_engine(subject.plan) as engine:
-        with pytest.raises(InputError, match="unplugged"):
-            list(engine.stream(camera()))
+        with pytest.raises(type(error), match="unplugged"):
+            results.extend(engine.stream(camera()))
 
+        if isinstance(error, InputError):  # what came before it is not lost; Ctrl-C is not kept waiting
+            assert len(results) == before
         assert in_flight(machine) == []
         check(engine.infer(subject.images()), subject.expected(subject.images()))
 
@@ -452,16 +456,19 @@ class OnDevice:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("graph", [True, False])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_images_on_the_gpu_are_read_there_once_their_own_stream_has_made_them(
-    built: Callable[..., Subject], version: str, seed: int
+    built: Callable[..., Subject], version: str, graph: bool, seed: int
 ) -> None:
     subject = built(version)
 
-    with simulate(version, seed=seed) as machine, TensorRTEngine(subject.plan) as engine:
+    with simulate(version, seed=seed) as machine, TensorRTEngine(subject.plan, graph=graph) as engine:
         arrays = [OnDevice(machine, subject.images(seed=number)) for number in range(5)]
         machine.gpu.done.clear()
         results = [engine.infer(arrays[0]), *engine.stream(arrays)]
+        copies = [what for what in machine.gpu.done if what == "copy of 1152 bytes"]
+        assert len(copies) == len(arrays)  # their own; none of ours
         again = engine.infer(subject.images(seed=7))  # from the host, after one from the GPU
         for array in arrays:
             array.free()
@@ -515,10 +522,13 @@ def test_a_changed_plan_a_missing_manifest_and_a_damaged_one_are_a_sentence_each
     plan = copied(built("10.13"), tmp_path)
     content, about = plan.read_bytes(), plan.with_name("model.trt.json")
 
-    with simulate():
+    built("10.13", heads=2)
+    with simulate() as machine:
         plan.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
         assert "nddr-build model.onnx --output" in sentence(plan)
         plan.write_bytes(content[: len(content) // 2])
+        assert "nddr-build model.onnx --output" in sentence(plan)
+        plan.write_bytes(built("10.13", heads=2).plan.read_bytes())  # a good one, but not that of the manifest
         assert "nddr-build model.onnx --output" in sentence(plan)
         plan.write_bytes(content)
         text = about.read_text()
@@ -528,6 +538,7 @@ def test_a_changed_plan_a_missing_manifest_and_a_damaged_one_are_a_sentence_each
         assert "nddr-build" in sentence(plan)
         plan.unlink()
         assert "does not exist" in sentence(plan)
+        assert "Runtime.__init__" not in machine.api.used  # TensorRT never saw any of them
 
 
 def test_a_plan_for_another_tensorrt_or_another_gpu_is_a_sentence(built: Callable[..., Subject]) -> None:
