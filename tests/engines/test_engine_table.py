@@ -103,6 +103,19 @@ def test_a_quantised_file_runs_as_int8_and_not_as_anything_else(handmade: Callab
         open_engine(tmp_path / "int8.onnx", precision="fp32")
 
 
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_quantised_file_with_half_precision_scales_is_left_to_tensorrt(
+    handmade: Callable[..., Any], tmp_path: Path, backend: str
+) -> None:
+    subject = handmade()
+    model = quantised(onnx.load(subject.path), subject.manifest)
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((2, 2), np.float16), "half"))
+    onnx.save(model, tmp_path / "int8.onnx")
+
+    with pytest.raises(UnsupportedError, match="FP16 scales, as TensorRT from 10 on wants them"):
+        open_engine(tmp_path / "int8.onnx", backend)
+
+
 def test_openvino_does_not_call_a_file_int8_whose_layers_it_runs_in_float32(
     handmade: Callable[..., Any], tmp_path: Path
 ) -> None:
