@@ -61,12 +61,15 @@ class OnnxFile:
             asked: by the user; None takes what the file is written for.
             supported: what the backend can make of an fp32 file.
             backend: its name, for the message.
-            as_written: other precisions of files that it runs in just that precision.
+            as_written: other precisions of files that it runs in just that precision; "int8+fp16" where it also takes
+                Q/DQ nodes among FP16.
 
         Raises:
             UnsupportedError: this file cannot be run so.
         """
-        if self.precision == "int8" and self.halves:  # ONNX Runtime's own bias of such a layer underflows: 20 % off
+        if (
+            self.precision == "int8" and self.halves and "int8+fp16" not in as_written
+        ):  # ONNX Runtime's own bias of such a layer underflows: 20 % off
             raise UnsupportedError(
                 f"{self.path}: its quantised layers have FP16 scales, as TensorRT from 10 on wants them; {backend} does "
                 "not run them rightly. Use the file that it was made from."

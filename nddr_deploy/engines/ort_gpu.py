@@ -128,7 +128,7 @@ class OrtTensorRTEngine(OrtGpuEngine):
     provider = "TensorrtExecutionProvider"
     kind = "ONNX Runtime's TensorRT provider"
     makes = ("fp32", "fp16")
-    as_written = ("fp16", "int8")
+    as_written = ("fp16", "int8", "int8+fp16")
 
     def _options(self, file: OnnxFile, gpu: Gpu) -> dict[str, str]:
         if self.precision == "fp32":
@@ -160,7 +160,11 @@ def open_gpu_session(
     try:
         with quiet():
             session = onnxruntime.InferenceSession(
-                str(model), settings, providers=[(provider, dict(options))], enable_fallback=0
+                str(model),
+                settings,
+                providers=[(provider, dict(options))],
+                enable_fallback=0,
+                disabled_optimizers=["WeightBiasQuantization"],  # its biases underflow among FP16
             )
     except Exception as error:  # its exceptions share no base class
         raise _refusal(model, provider, error) from error
