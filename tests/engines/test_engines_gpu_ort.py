@@ -65,13 +65,16 @@ class FakeSession:
     chooses: str | None = None
     takes: dict[str, str] | None = None
 
-    def __init__(self, model: str, options: Any, *, providers: Any, enable_fallback: int) -> None:
+    def __init__(
+        self, model: str, options: Any, *, providers: Any, enable_fallback: int, disabled_optimizers: list[str]
+    ) -> None:
         [(self.provider, self.settings)] = providers
         FakeSession.asked = {
             "provider": self.provider,
             "options": self.settings,
             "no_fallback": options.get_session_config_entry("session.disable_cpu_ep_fallback"),
             "enable_fallback": enable_fallback,
+            "disabled_optimizers": disabled_optimizers,
         }
         if self.refuses is not None:
             raise self.refuses
@@ -176,6 +179,7 @@ def test_a_session_is_asked_for_one_provider_and_no_fallback(
         },
         "no_fallback": "1",
         "enable_fallback": 0,
+        "disabled_optimizers": ["WeightBiasQuantization"],
         "disabled": True,
     }
 
