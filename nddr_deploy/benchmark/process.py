@@ -28,13 +28,16 @@ class Worker:
         name: of the case, for errors.
         threads: for every library that reads OMP_NUM_THREADS when it loads.
         environment: other variables of the process.
+        python: the interpreter that it runs; None is this one. Another one must find this package, too.
     """
 
-    def __init__(self, name: str, *, threads: int, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, name: str, *, threads: int, environment: Mapping[str, str] | None = None, python: str | None = None
+    ) -> None:
         self.name = name
         self._said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - closed by close()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "nddr_deploy.benchmark.worker"],
+            [python or sys.executable, "-m", "nddr_deploy.benchmark.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
