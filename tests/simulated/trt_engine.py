@@ -150,7 +150,9 @@ class EngineInspector:
     def get_engine_information(self, format: Any) -> str:
         engine = self._engine
         names, header = engine.inputs + engine.outputs, engine.header
-        return inspect_all(header.layers, engine.world.major, detailed=header.detailed, tensors=names)
+        context = self.execution_context
+        settled = not header.profiles or (context is not None and not context.infer_shapes())
+        return inspect_all(header.layers, engine.world.major, detailed=header.detailed, tensors=names, settled=settled)
 
     def get_layer_information(self, index: int, format: Any) -> str:
         return str(inspect(self._engine.header.layers[index], self._engine.world.major))

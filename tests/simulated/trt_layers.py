@@ -15,6 +15,7 @@ WORDS = {TensorProto.FLOAT: "Float", TensorProto.FLOAT16: "Half", TensorProto.IN
 WORDS |= {TensorProto.INT32: "Int32", TensorProto.INT64: "Int64", TensorProto.BOOL: "Bool"}
 SHORT = {"Float": "FP32", "Half": "FP16", "Int8": "Int8"}
 KERNELS = {"Float": "f32f32_tf32f32_f32", "Half": "f16f16_f16f32_f32", "Int8": "i8i8_i8i32_f32"}
+OPEN = "N/A due to dynamic shapes"
 MULTIPLY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -45,16 +46,20 @@ def describe_layers(network: Network, flags: Collection[str], pretend: str | Non
     return records
 
 
-def inspect(record: dict[str, Any], major: int) -> dict[str, Any]:
-    """One layer as the inspector of a version tells of it."""
+def inspect(record: dict[str, Any], major: int, *, settled: bool = True) -> dict[str, Any]:
+    """One layer as the inspector of a version tells of it.
+
+    Args:
+        settled: no shape is open, or the inspector has a context that was given shapes; else types stay untold.
+    """
     multiplies = "weights" in record
     told: dict[str, Any] = {
         "Name": record["name"],
         "LayerType": {"Conv": "CaskConvolution", "ConvTranspose": "CaskDeconvolution"}.get(record["operator"], "gemm")
         if multiplies
         else "NoOp",
-        "Inputs": [_tensor(name, record["in"], major) for name in record["inputs"]],
-        "Outputs": [_tensor(name, record["out"], major) for name in record["outputs"]],
+        "Inputs": [_tensor(name, record["in"], major, settled) for name in record["inputs"]],
+        "Outputs": [_tensor(name, record["out"], major, settled) for name in record["outputs"]],
         "Metadata": f"[ONNX Layer: {record['name']}]",
     }
     if multiplies:
@@ -66,16 +71,18 @@ def inspect(record: dict[str, Any], major: int) -> dict[str, Any]:
     return told
 
 
-def inspect_all(records: list[dict[str, Any]], major: int, *, detailed: bool, tensors: list[str]) -> str:
-    layers = [inspect(record, major) if detailed else record["name"] for record in records]
+def inspect_all(records: list[dict[str, Any]], major: int, *, detailed: bool, tensors: list[str], settled: bool) -> str:
+    layers = [inspect(record, major, settled=settled) if detailed else record["name"] for record in records]
     rest = {"I/O Tensors": [{"Name": name} for name in tensors]} if major >= 11 else {"Bindings": tensors}
     return json.dumps({"Layers": layers, **rest})
 
 
-def _tensor(name: str, kind: str, major: int) -> dict[str, Any]:
+def _tensor(name: str, kind: str, major: int, settled: bool) -> dict[str, Any]:
     told: dict[str, Any] = {"Name": name, "Location": "Device", "Dimensions": [1]}
     if major >= 11:
-        return {**told, "Format": "Row major", "Datatype": kind}
+        return {**told, "Format": "Row major" if settled else "N/A", "Datatype": kind}
+    if not settled:
+        return {**told, "Format/Datatype": OPEN}
     if major >= 10:
         return {**told, "Format/Datatype": kind}
     return {**told, "Format/Datatype": f"Row major linear {SHORT.get(kind, kind)} format"}
