@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -38,3 +39,16 @@ def backend(request: pytest.FixtureRequest) -> str:
 def model(backend: str, trained: Any, handmade: Callable[..., Any]) -> Callable[..., Any]:
     """`model(dynamic=..., batch=...)`: what this backend opens. A checkpoint leaves batch and size open, always."""
     return (lambda **options: trained) if backend == "torch" else handmade
+
+
+@pytest.fixture(scope="session")
+def built(handmade: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """A handmade model and its plan, each built once: `built("10.13", dynamic=("batch",), batch=(1, 2, 4))`."""
+    import trt_subject
+
+    @cache
+    def subject(version: str, *, dynamic: tuple[str, ...] = (), fixed: int = 1, **options: Any) -> Any:
+        model = handmade(dynamic=dynamic, batch=fixed)
+        return trt_subject.build(model, tmp_path_factory.mktemp("plan"), version, **options)
+
+    return subject
