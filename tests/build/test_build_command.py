@@ -20,7 +20,7 @@ every_version = pytest.mark.parametrize("version", VERSIONS)
 @pytest.fixture(autouse=True)
 def cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache-home"))
-    return tmp_path / "cache-home"
+    return tmp_path / "cache-home" / "nddr-deploy"  # ONNX Runtime, too, keeps something in the folder above
 
 
 def sentence(capsys: pytest.CaptureFixture[str]) -> str:

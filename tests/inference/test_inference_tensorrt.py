@@ -225,9 +225,12 @@ def test_a_gpu_that_breaks_down_ends_the_run_with_a_sentence(built: Callable[...
             if len(self.results) == 5:
                 machine.gpu.broken = "cudaErrorIllegalAddress"
 
-    with pytest.raises(NddrError, match="cudaErrorIllegalAddress"):
-        with simulate(version) as machine, TensorRTEngine(plan) as engine:
-            run_pipeline(Frames(1000), engine, [sink, Breaking()])
+    with (
+        pytest.raises(NddrError, match="cudaErrorIllegalAddress"),  # around it all: closing goes wrong, too
+        simulate(version) as machine,
+        TensorRTEngine(plan) as engine,
+    ):
+        run_pipeline(Frames(1000), engine, [sink, Breaking()])
 
     assert len(sink.results) < 1000
     assert time.perf_counter() - start < 8
