@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from nddr_deploy.errors import InputError
+from nddr_deploy.errors import InputError, OutputError
+
+# What only writing meets: no room, no quota, a file too large, a disk that fails or may only be read.
+WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 @contextmanager
@@ -20,22 +24,73 @@ def finished_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         InputError: the folder does not exist or cannot be written to.
+        OutputError: the disk is full, or fails.
+    """
+    with finished_files(path) as (temporary,):
+        yield temporary
+
+
+@contextmanager
+def finished_files(*paths: str | os.PathLike[str]) -> Iterator[list[Path]]:
+    """`finished_file` for files that belong together: all take their places, or none does.
+
+    Raises:
+        InputError, OutputError: as `finished_file`.
+    """
+    finals = [check_place(path) for path in paths]
+    temporaries = [final.with_name(f".{final.stem}.{os.getpid()}.partial{final.suffix}") for final in finals]
+    try:
+        yield temporaries
+        for temporary in temporaries:
+            with open(temporary, "rb+") as written:
+                os.fsync(written.fileno())
+        _put_in_place(temporaries, finals)
+    except OSError as error:
+        if error.errno not in WRITING:
+            raise
+        names = " and ".join(map(str, finals))
+        raise OutputError(
+            f"{names} could not be written: {error.strerror}. Make room, or choose another disk."
+        ) from error
+    finally:
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
+
+
+def check_place(path: str | os.PathLike[str]) -> Path:
+    """The path, where a file of that name can be written.
+
+    Raises:
+        InputError: its folder does not exist or cannot be written to, or it is a folder itself.
     """
     final = Path(path)
-    temporary = final.with_name(f".{final.stem}.{os.getpid()}.partial{final.suffix}")
     if not final.parent.is_dir():
         raise InputError(f"The folder {final.parent} does not exist. Create it, or choose another output.")
     if final.is_dir():
         raise InputError(f"{final} is a folder; expected the name of a file to write.")
     if not os.access(final.parent, os.W_OK):
         raise InputError(f"The folder {final.parent} cannot be written to. Choose another output.")
+    return final
+
+
+def _put_in_place(temporaries: Sequence[Path], finals: Sequence[Path]) -> None:
+    """One after the other; where one fails, those before it become what they were."""
+    before = [final.with_name(f".{final.name}.{os.getpid()}.before") for final in finals]
+    placed: list[tuple[Path, Path]] = []
     try:
-        yield temporary
-        with open(temporary, "rb+") as written:
-            os.fsync(written.fileno())
-        temporary.replace(final)
+        for temporary, final, kept in zip(temporaries, finals, before, strict=True):
+            if len(finals) > 1 and final.exists():
+                kept.hardlink_to(final)
+            temporary.replace(final)
+            placed.append((final, kept))
+    except OSError:
+        for final, kept in placed:
+            with suppress(OSError):
+                kept.replace(final) if kept.exists() else final.unlink()
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        for kept in before:
+            kept.unlink(missing_ok=True)
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

@@ -29,7 +29,8 @@ class Manifest(BaseModel):
         tasks: in the order of the outputs; an output carries its task's name.
         outputs: "raw" (the heads' outputs before resizing) or "decoded" (full size, in the task's unit).
         size_hw: the image size; the default one where `dynamic` has "size".
-        dynamic: which of "batch" and "size" the model leaves open. A fixed batch is `batch`.
+        dynamic: which of "batch" and "size" the model leaves open.
+        batch: images per pass; the fewest where it is open.
         resize: the convention in which raw outputs are to be resized to the image size.
         network: one line for people, as in "vgg16 + nddr (bn-conv)".
         hashes: SHA-256 of the files this one was made from, by role ("checkpoint", "onnx", ...).

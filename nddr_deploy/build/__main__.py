@@ -25,8 +25,9 @@ def _main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     shared = {name: getattr(arguments, name) for name in ("precision", "size", "batch", "outputs", "images", "keep")}
     if arguments.graph:
+        _check_graph_alone(arguments)
         return _graph(arguments, shared)
-    from nddr_deploy.build.recipe import build_engine
+    from nddr_deploy.build.recipe import LEAST_SHARE, build_engine
 
     report = build_engine(
         arguments.model,
@@ -38,12 +39,27 @@ def _main(argv: Sequence[str]) -> int:
         aux_streams=arguments.aux_streams,
         version_compatible=arguments.version_compatible,
         hardware_compatible=arguments.hardware_compatible,
-        least_share=arguments.least_share,
+        least_share=LEAST_SHARE if arguments.least_share is None else arguments.least_share,
+        differing=arguments.differing,
         report=arguments.report,
         progress=True,
     )
     print(report.text())
     return 0
+
+
+def _check_graph_alone(arguments: argparse.Namespace) -> None:
+    """Refuse what only a build has."""
+    from nddr_deploy.errors import ConfigError
+
+    of_a_build = (
+        *("output", "workspace", "timing_cache", "no_timing_cache", "opt_level", "aux_streams", "version_compatible"),
+        *("hardware_compatible", "least_share", "differing", "report"),
+    )
+    given = [name for name in of_a_build if getattr(arguments, name) not in (None, False)]
+    if given:
+        option = "--" + given[0].replace("_", "-")
+        raise ConfigError(f"{option} is for building an engine; --graph writes the graph only. Leave one of them out.")
 
 
 def _graph(arguments: argparse.Namespace, shared: dict[str, object]) -> int:
@@ -116,9 +132,15 @@ def _parser() -> Parser:
     how.add_argument(
         "--least-share",
         type=float,
-        default=0.8,
         metavar="S",
         help="refuse when fewer of the layers than this share run in the precision asked for (default: 0.8)",
+    )
+    how.add_argument(
+        "--differing",
+        type=float,
+        metavar="S",
+        help="share of a head's values that may differ from ONNX Runtime's by more than rounding "
+        "(default: fp32 0.001, fp16 0.02, int8 0.1)",
     )
     how.add_argument("--report", metavar="FILE", help="write the outcome as JSON, also when the comparison fails")
     graph = parser.add_argument_group("without a GPU")

@@ -18,7 +18,7 @@ from nddr_deploy.build.checks import check_plan, parity_batches
 from nddr_deploy.build.images import build_images, in_batches
 from nddr_deploy.build.progress import Shown
 from nddr_deploy.build.report import BuildReport
-from nddr_deploy.build.request import Request, check_numbers, plan
+from nddr_deploy.build.request import Request, check_numbers, check_places, plan
 from nddr_deploy.build.typed import TypedGraph, typed_graph
 from nddr_deploy.engines.plan_file import PlanFile, PlanManifest, manifest_path
 from nddr_deploy.engines.timing_cache import default_path
@@ -26,7 +26,7 @@ from nddr_deploy.engines.trt_build import BuildOptions, build_plan
 from nddr_deploy.engines.trt_inspect import check_realised, read_inspector
 from nddr_deploy.engines.trt_library import TensorRT
 from nddr_deploy.errors import ConfigError, ParityError
-from nddr_deploy.files import finished_file, sha256
+from nddr_deploy.files import finished_file, finished_files, sha256
 from nddr_deploy.graph.metadata import manifest_of
 from nddr_deploy.manifest import Manifest
 from nddr_deploy.preprocess import Image
@@ -51,6 +51,7 @@ def build_engine(
     version_compatible: bool = False,
     hardware_compatible: bool = False,
     least_share: float = LEAST_SHARE,
+    differing: float | None = None,
     report: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> BuildReport:
@@ -77,6 +78,8 @@ def build_engine(
         version_compatible: also runs with later releases of this major version.
         hardware_compatible: also runs on other GPUs from Ampere on.
         least_share: of the layers that the graph asks to be in the precision, how many must be.
+        differing: share of a head's values that may differ from ONNX Runtime's by more than rounding; None is 0.001 for
+            fp32, 0.02 for fp16, 0.1 for int8. 1 refuses nothing but a head that holds NaN or has another shape.
         report: a JSON file for the outcome; written also when parity fails.
         progress: show a progress bar on stderr, if that is a terminal.
 
@@ -93,7 +96,10 @@ def build_engine(
         raise ConfigError(f"output: {path} should end in .trt, by which engines know what they open.")
     if not 0 < least_share <= 1:
         raise ConfigError(f"least-share: got {least_share}; expected a share above 0, at most 1.")
+    if differing is not None and not 0 <= differing <= 1:
+        raise ConfigError(f"differing: got {differing}; expected a share from 0 to 1.")
     request = plan(source, precision=precision, size=size, batch=batch, outputs=outputs)
+    check_places(source, path, manifest_path(path), *([Path(report)] if report is not None else []))
     options = BuildOptions(
         request.precision,
         request.profile,
@@ -137,9 +143,10 @@ def build_engine(
             options=_named(options, size, batch, outputs, keep),
         )
         shown.say("comparing with ONNX Runtime")
-        with finished_file(path) as plan_path, finished_file(manifest_path(path)) as about_path:
+        with finished_files(path, manifest_path(path)) as (plan_path, about_path):
             plan_path.write_bytes(built.content)
-            parity = check_plan(PlanFile(plan_path, about), request.file, parity_batches(pictures, request.profile))
+            batches = parity_batches(pictures, request.profile)
+            parity = check_plan(PlanFile(plan_path, about), request.file, batches, differing=differing)
             about = about.model_copy(update={"parity": parity.to_dict()})
             done = BuildReport(
                 path,
@@ -157,7 +164,8 @@ def build_engine(
             if not parity.passed:
                 raise ParityError(
                     f"{path} was not written: it does not agree with ONNX Runtime. {parity.problems()}. "
-                    "Keep the layers in question in fp32 (--keep), or build with --precision fp32."
+                    "Give pictures of your own (--images), keep layers in fp32 (--keep), allow more (--differing), or "
+                    "build with --precision fp32."
                 )
             about_path.write_text(about.model_dump_json(indent=1) + "\n")
     return done
@@ -174,7 +182,11 @@ def _manifest(request: Request, typed: TypedGraph) -> Manifest:
     manifest = manifest_of(typed.model, source=str(request.file.path))
     versions = {"nddr-deploy": version("nddr-deploy"), **manifest.versions}
     return manifest.model_copy(
-        update={"hashes": {**manifest.hashes, "onnx": sha256(request.file.path)}, "versions": versions}
+        update={
+            "batch": request.profile.min[0],
+            "hashes": {**manifest.hashes, "onnx": sha256(request.file.path)},
+            "versions": versions,
+        }
     )
 
 
@@ -227,6 +239,7 @@ def write_graph(
     if Path(output).suffix != ".onnx":
         raise ConfigError(f"graph: {output} should end in .onnx.")
     request = plan(Path(model), precision=precision, size=size, batch=batch, outputs=outputs)
+    check_places(Path(model), Path(output))
     pictures = build_images(images, request.profile.opt[1:3], request.file.manifest.preprocess)
     typed = _typed(request, major, pictures, keep)
     with finished_file(output) as temporary:

@@ -13,12 +13,14 @@ from nddr_deploy.engines.onnx_file import OnnxFile
 from nddr_deploy.engines.plan_file import Precision, Profile
 from nddr_deploy.engines.trt_build import BuildOptions
 from nddr_deploy.errors import ConfigError, unknown_choice
+from nddr_deploy.files import check_place
 from nddr_deploy.graph.decode_graph import append_decoders
 from nddr_deploy.graph.metadata import read_model
 from nddr_deploy.graph.static import fix_input
 from nddr_deploy.manifest import Manifest
 
 PRECISIONS = ("fp32", "fp16", "int8")
+MOST_GIB, MOST_STREAMS = 1024, 64  # beyond any GPU
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,26 @@ class Request:
 
 def check_numbers(options: BuildOptions) -> None:
     """Raise ConfigError for numbers that no build can have."""
-    if options.workspace_gib is not None and not options.workspace_gib > 0:
-        raise ConfigError(f"workspace: got {options.workspace_gib}; expected GiB above 0.")
+    if options.workspace_gib is not None and not 0 < options.workspace_gib <= MOST_GIB:
+        raise ConfigError(f"workspace: got {options.workspace_gib}; expected GiB above 0, at most {MOST_GIB}.")
     if options.opt_level is not None and not 0 <= options.opt_level <= 5:
         raise ConfigError(f"opt-level: got {options.opt_level}; expected 0 to 5.")
-    if options.aux_streams is not None and options.aux_streams < 0:
-        raise ConfigError(f"aux-streams: got {options.aux_streams}; expected a number from 0.")
+    if options.aux_streams is not None and not 0 <= options.aux_streams <= MOST_STREAMS:
+        raise ConfigError(f"aux-streams: got {options.aux_streams}; expected a number from 0 to {MOST_STREAMS}.")
+
+
+def check_places(model: Path, *outputs: Path) -> None:
+    """Refuse, before minutes of work, outputs that cannot be written, that are the model, or that are each other.
+
+    Raises:
+        InputError, ConfigError: one of them.
+    """
+    for place, path in enumerate(outputs):
+        check_place(path)
+        if path.resolve() == model.resolve():
+            raise ConfigError(f"The output {path} is the model {model}. Choose another output.")
+        if path.resolve() in [other.resolve() for other in outputs[:place]]:
+            raise ConfigError(f"The report {path} would be lost to the engine of that name. Choose another one.")
 
 
 def plan(

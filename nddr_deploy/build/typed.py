@@ -10,7 +10,7 @@ import onnx
 from nddr_deploy import optional
 from nddr_deploy.engines.machine import default_threads
 from nddr_deploy.errors import unknown_choice
-from nddr_deploy.graph.fp16 import beyond_fp16, to_fp16
+from nddr_deploy.graph.fp16 import Kept, beyond_fp16, to_fp16
 from nddr_deploy.graph.ranges import scan_ranges
 from nddr_deploy.graph.tensorrt_lint import check_for_tensorrt
 from nddr_deploy.preprocess import Image
@@ -67,7 +67,8 @@ def typed_graph(
     if major == 8:
         beyond = [entry for entry in beyond_fp16(model, ranges) if not entry.node.startswith(DECODING)]
         decoding = tuple(node.name for node in model.graph.node if node.name.startswith(DECODING) and _float(node))
-        kept = tuple(dict.fromkeys([*(entry.node for entry in beyond), *keep]))
+        beyond += [Kept(name, "it was asked to stay in FP32") for name in keep]
+        kept = tuple(dict.fromkeys(entry.node for entry in beyond))
         return TypedGraph(model, kept, decoding, tuple(map(str, beyond)), asked_share(model, precision, kept))
     typed = to_fp16(model, ranges, keep=keep)
     kept = tuple(entry.node for entry in typed.kept)

@@ -67,12 +67,11 @@ class OnnxFile:
         Raises:
             UnsupportedError: this file cannot be run so.
         """
-        if (
-            self.precision == "int8" and self.halves and "int8+fp16" not in as_written
-        ):  # ONNX Runtime's own bias of such a layer underflows: 20 % off
+        mixed = self.precision == "int8" and self.halves
+        if mixed and "int8+fp16" not in as_written:  # ONNX Runtime's own biases underflow there: 20 % off
             raise UnsupportedError(
-                f"{self.path}: its quantised layers have FP16 scales, as TensorRT from 10 on wants them; {backend} does "
-                "not run them rightly. Use the file that it was made from."
+                f"{self.path}: its quantised layers have FP16 scales, as TensorRT from 10 on wants them; {backend} "
+                "does not run them rightly. Use the file that it was made from."
             )
         wanted = asked or self.precision
         written = (self.precision,) if self.precision in as_written else ()

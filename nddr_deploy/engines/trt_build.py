@@ -240,8 +240,8 @@ def _parser_errors(parser: Any, model: onnx.ModelProto) -> str:
 def _interruptible(build: Any, progress: BuildProgress) -> Any:
     """Run in another thread: while TensorRT works, this one hears Ctrl-C."""
     with ThreadPoolExecutor(1, "tensorrt-build") as pool:
-        built = pool.submit(build)
         try:
+            built = pool.submit(build)
             while not wait([built], POLL_S).done:
                 pass
         except KeyboardInterrupt:

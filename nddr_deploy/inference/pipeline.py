@@ -57,7 +57,7 @@ def run_pipeline(
         sinks: where results go, in this order.
         fit: how frames are brought to the model's size: "letterbox" or "stretch".
         ahead: frames that may wait between two stages.
-        batch: frames per pass; None is the model's own, or one where it leaves the batch open.
+        batch: frames per pass; None is the model's own, or the fewest where it leaves the batch open.
         limit: frames to do at most.
         progress: called often, in the caller's thread, with the number of frames written so far.
 
@@ -77,7 +77,7 @@ def batch_of(manifest: Manifest, asked: int | None) -> int:
     if "batch" in manifest.dynamic:
         if asked is not None and asked < 1:
             raise ConfigError(f"batch: got {asked}; expected a whole number from 1.")
-        return asked or 1
+        return asked or manifest.batch
     if asked is not None and asked != manifest.batch:
         raise ConfigError(
             f"batch: this model takes {manifest.batch} frames at once; got {asked}. "
