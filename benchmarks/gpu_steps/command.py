@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -13,10 +14,10 @@ from pathlib import Path
 from gpu_steps import CHECKOUT
 from gpu_steps.plan import Step, steps
 from gpu_steps.report import write_report
-from gpu_steps.work import Settings, Work
+from gpu_steps.work import Settings, Work, write_json
 from nddr_deploy.command import Parser, parse_list
 from nddr_deploy.engines.cuda import require_gpu
-from nddr_deploy.errors import ConfigError, InputError, MissingPackageError, NddrError, unknown_choice
+from nddr_deploy.errors import ConfigError, InputError, MissingPackageError, NddrError, UnsupportedError, unknown_choice
 
 MORE = 3  # exit status: call again
 SCRIPT = CHECKOUT / "benchmarks" / "gpu.py"
@@ -32,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
     if given.video and not given.video.is_file():
         raise InputError(f"--video {given.video} is no file. Give a video, or leave it out: one is rendered then.")
     if not given.dry_run:
-        require_gpu()
+        _require_gpu()
     work = Work.start(given.work, _settings(given))
     output = given.output or (work.folder / "report" if given.dry_run else CHECKOUT / "benchmarks" / "results")
     chosen = steps(given.dry_run)
@@ -41,9 +42,10 @@ def main(argv: Sequence[str]) -> int:
         if _named(step, given.redo):
             work.forget(step.name)
     environment = _environment(work)
-    for python, package in ((work.settings.python_torch, "torch"), (work.settings.python_trt, "tensorrt")):
-        if not (given.dry_run and package == "tensorrt"):
-            check_interpreter(python, package, environment)
+    versions = {"with PyTorch": check_interpreter(work.settings.python_torch, "torch", environment)}
+    if work.settings.python_trt != work.settings.python_torch or not given.dry_run:
+        versions["with TensorRT"] = check_interpreter(work.settings.python_trt, "tensorrt", environment)
+    write_json(work.path("versions.json"), versions)
     left = do_steps(work, chosen, given.only, given.seconds, environment)
     for path in write_report(work, chosen, output):
         print(f"wrote {path}")
@@ -131,10 +133,19 @@ def run_step(work: Work, name: str) -> int:
     return 0
 
 
-def check_interpreter(python: str, package: str, environment: dict[str, str]) -> None:
-    """Raise MissingPackageError unless this interpreter has the package, and what this project itself needs."""
+def check_interpreter(python: str, package: str, environment: dict[str, str]) -> dict[str, str]:
+    """Its versions of the packages that figures depend on.
+
+    Raises:
+        ConfigError: it cannot be run.
+        MissingPackageError: it has not the package, or lacks what this project itself needs.
+    """
     option = "--python-torch" if package == "torch" else "--python-trt"
-    code = f"import {package}, nddr_deploy.benchmark.worker, nddr_deploy.graph.decode_graph, onnx_graphsurgeon"
+    also = "torch" if package == "torch" else f"{package}, av, matplotlib, onnxruntime.quantization"
+    code = (
+        f"import json, numba, cv2, onnx_graphsurgeon, nddr_deploy.build.recipe, nddr_deploy.benchmark.worker, {also}; "
+        "from nddr_deploy.benchmark.cases import installed_versions; print(json.dumps(installed_versions()))"
+    )
     try:
         asked = subprocess.run([python, "-c", code], cwd=CHECKOUT, env=environment, capture_output=True, text=True)
     except OSError as error:
@@ -145,6 +156,15 @@ def check_interpreter(python: str, package: str, environment: dict[str, str]) ->
             f"{option} {python} cannot import what its steps need ({reason}). Install it there, or give another "
             "interpreter; docs/tensorrt.md says how where there is no package registry."
         )
+    found: dict[str, str] = json.loads(asked.stdout.splitlines()[-1])
+    return found
+
+
+def _require_gpu() -> None:
+    try:
+        require_gpu()
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{error} What needs no GPU is done with --dry-run.") from error
 
 
 def _settings(given: object) -> Settings:

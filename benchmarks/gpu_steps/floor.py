@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def run(work: Work) -> tuple[dict[str, Any], list[Path]]:
     copies: dict[str, float] = {}
     for _ in range(TIMES):
         found, moved = kernels.measure()
-        rates += found + tf32()
+        rates += found + tf32("cuda", SIZES)
         copies = {name: max(rate, copies.get(name, 0.0)) for name, rate in moved.items()}
     return {
         "gpu": asdict(gpu),
@@ -38,25 +39,26 @@ def run(work: Work) -> tuple[dict[str, Any], list[Path]]:
     }, []
 
 
-def tf32() -> list[Rate]:
+def tf32(device: str, sizes: Sequence[int]) -> list[Rate]:
     """What FP32 engines that allow TF32 could reach. Ours do not; peers by default do."""
     matmul = torch.backends.cuda.matmul
     before = matmul.allow_tf32
     matmul.allow_tf32 = True
     try:
-        return [_product(size) for size in SIZES]
+        return [_product(device, size) for size in sizes]
     finally:
         matmul.allow_tf32 = before
 
 
-def _product(size: int) -> Rate:
-    left, right = (torch.randn(size, size, device="cuda") for _ in range(2))
+def _product(device: str, size: int) -> Rate:
+    left, right = (torch.randn(size, size, device=device) for _ in range(2))
+    wait = torch.cuda.synchronize if device == "cuda" else torch.cpu.synchronize
     torch.mm(left, right)
     seconds = []
     for _ in range(REPEATS):
-        torch.cuda.synchronize()
+        wait()
         begun = time.perf_counter()
         torch.mm(left, right)
-        torch.cuda.synchronize()
+        wait()
         seconds.append(time.perf_counter() - begun)
     return Rate("torch-cuda", "tf32", f"matrix {size}x{size}x{size}", 2 * size**3 / min(seconds))

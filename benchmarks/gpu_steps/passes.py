@@ -16,7 +16,6 @@ from nddr_deploy.benchmark.figures import Answers
 from nddr_deploy.benchmark.process import Worker
 from nddr_deploy.benchmark.report import FloorRate
 from nddr_deploy.benchmark.timing import ratios
-from nddr_deploy.engines.cuda import require_gpu
 from nddr_deploy.engines.machine import default_threads
 from nddr_deploy.errors import NddrError, UnsupportedError
 from nddr_deploy.graph.metadata import read_manifest
@@ -71,7 +70,6 @@ def engines(work: Work, network: str, variants: Sequence[str]) -> list[Contender
 
 def run_compile(work: Work, network: str) -> tuple[dict[str, Any], list[Path]]:
     """Let torch.compile choose its kernels, which takes minutes, once: it keeps them in the folder of the run."""
-    require_gpu()
     [compiled] = [contender for contender in peers(work, network) if contender.name == COMPILE]
     with ExitStack() as stack:
         _open(stack, work, network, compiled)
@@ -80,13 +78,11 @@ def run_compile(work: Work, network: str) -> tuple[dict[str, Any], list[Path]]:
 
 def run(work: Work, network: str) -> tuple[dict[str, Any], list[Path]]:
     """Our engines in every precision, and all peers."""
-    require_gpu()
     return measure(work, network, peers(work, network) + engines(work, network, list(MAIN))), []
 
 
 def run_variants(work: Work, network: str) -> tuple[dict[str, Any], list[Path]]:
     """Our FP16 engines with more or fewer streams, and with merged convolutions."""
-    require_gpu()
     wanted = [name for name, variant in VARIANTS.items() if variant.precision == "fp16"]
     return measure(work, network, engines(work, network, wanted)), []
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from gpu_steps.work import Work
+from nddr_deploy.engines.cuda import require_gpu
 
 NETWORKS = {"deeplab": "Deeplab-VGG-16 pair", "resnet18": "dilated ResNet-18 pair"}
 MAIN = ("fp16", "int8", "fp32")
 TRIED = ("fp16-aux0", "fp16-aux1", "fp16-aux2", "fp16-merged")
 SIZES = ("size_hw", "width", "calibration", "evaluation")
+HELPERS = {"export": ("networks", "pictures"), "quantise": ("agreement",), "passes": ("build",)}  # whose code counts
 TURNS = ("rounds", "seconds", "python_torch", "python_trt")
 
 
@@ -43,13 +45,20 @@ class Step:
     settings: tuple[str, ...] = ()
 
     @property
-    def source(self) -> Path:
-        return Path(__file__).with_name(f"{self.module}.py")
+    def sources(self) -> list[Path]:
+        return [Path(__file__).with_name(f"{name}.py") for name in (self.module, *HELPERS.get(self.module, ()))]
 
     def key(self, work: Work) -> str:
-        return work.key(self.name, self.source, self.settings, (*self.needs, *self.uses))
+        return work.key(self.name, self.sources, self.settings, (*self.needs, *self.uses))
 
     def run(self, work: Work) -> tuple[dict[str, Any], list[Path]]:
+        """Its result and the files that it wrote.
+
+        Raises:
+            UnsupportedError: it needs a GPU, and there is none.
+        """
+        if self.gpu:
+            require_gpu()
         found: tuple[dict[str, Any], list[Path]] = getattr(import_module(f"gpu_steps.{self.module}"), self.function)(
             work, **self.arguments
         )

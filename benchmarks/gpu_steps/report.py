@@ -55,9 +55,7 @@ def collect(work: Work, chosen: Sequence[Step]) -> dict[str, Any]:
             results[step.name] = {"seconds": outcome["seconds"], "at": outcome["at"], **outcome["result"]}
     gpu = (work.result("floor") or {}).get("gpu")
     built = next((values for name, values in results.items() if name.startswith("build.")), {})
-    versions = installed_versions()
     if built:
-        versions["tensorrt"] = built["tensorrt"]
         gpu = gpu or {"name": built["gpu"], "compute_capability": built["compute_capability"]}
     settings = asdict(work.settings)
     for private in ("python_torch", "python_trt", "video"):
@@ -68,7 +66,7 @@ def collect(work: Work, chosen: Sequence[Step]) -> dict[str, Any]:
         "dry_run": work.settings.dry_run,
         "gpu": gpu,
         "machine": describe_machine().to_dict(),
-        "versions": versions,
+        "versions": work.versions() or {"this interpreter": installed_versions()},
         "settings": settings,
         "aims": [aim.to_dict() for aim in aims(work, reasons)],
         "results": results,

@@ -9,13 +9,17 @@ from gpu_steps.passes import COMPILE
 from gpu_steps.plan import NETWORKS
 
 Report = Mapping[str, Any]
+FEWEST_FRAMES = 100  # of a video whose rate is told
 
 
 def markdown(report: Report) -> str:
     gpu = report["gpu"]
     title = gpu["name"] if gpu else "a dry run: nothing was measured on a GPU"
     height, width = report["settings"]["size_hw"]
-    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    versions = "; ".join(
+        f"{where}: " + ", ".join(f"{name} {version}" for name, version in found.items())
+        for where, found in report["versions"].items()
+    )
     machine = report["machine"]
     parts = [
         f"# benchmarks/gpu.py on {title}",
@@ -116,9 +120,8 @@ def _engines(builds: Mapping[str, Report]) -> str:
     for variant, found in builds.items():
         parity = "; ".join(f"{head['task']} {head['relative']:.1e}" for head in found["parity"]["heads"])
         kept = str(len(found["kept_fp32"]))
-        realised = ", ".join(
-            f"{name} {value}" for name, value in found["realised"].items() if not isinstance(value, (list, dict))
-        )
+        counts = found["realised"]["counts"]
+        realised = ", ".join(f"{count} {precision}" for precision, count in counts.items()) + " layers"
         rows.append([variant, f"{found['build_s']:.0f} s", f"{found['bytes'] / 1e6:.1f} MB", realised, kept, parity])
     return table(["engine", "build", "size", "realised", "kept in fp32", "off ONNX Runtime, of the range"], rows)
 
@@ -148,8 +151,8 @@ def _prepared(results: Report, network: str) -> list[str]:
     if quantised:
         labels, _, degrees = _agrees(quantised["onnxruntime"])
         lines.append(
-            f"- Q/DQ graph: {quantised['pairs']} quantised tensors, {len(quantised['left_in_float'])} convolutions left "
-            f"in float; ONNX Runtime on the CPU: labels equal {labels}, normals {degrees} degrees"
+            f"- Q/DQ graph: {quantised['pairs']} quantised tensors, {len(quantised['left_in_float'])} convolutions in "
+            f"float; ONNX Runtime on the CPU: labels equal {labels}, normals {degrees} degrees"
         )
     if typed:
         off_by = ", ".join(f"{task} {share:.1e}" for task, share in typed["fp16_off"].items())
@@ -162,6 +165,8 @@ def _video(results: Report, network: str) -> list[str]:
     found = results.get(f"video.{network}")
     if not found:
         return []
+    if found["frames"] < FEWEST_FRAMES:
+        return ["### Video", f"{found['video']}: {found['frames']} frames went through; too few to tell a rate."]
     alone = [[stage, f"{rate:.0f}"] for stage, rate in found["alone_fps"].items()]
     text = (
         f"{found['video']}, {found['frames']} frames, {found['engine']} {found['precision']}, decoded, drawn and "

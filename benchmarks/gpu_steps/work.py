@@ -105,6 +105,11 @@ class Work:
         record = {"step": step, "key": key, "at": time.strftime("%Y-%m-%d %H:%M:%S"), "seconds": seconds}
         write_json(self._record(step), {**record, "files": named, **found})
 
+    def versions(self) -> dict[str, dict[str, str]]:
+        """Interpreter -> package -> version; empty before they were asked."""
+        path = self.folder / "versions.json"
+        return json.loads(path.read_text()) if path.is_file() else {}
+
     def forget(self, step: str) -> None:
         self._record(step).unlink(missing_ok=True)
 
@@ -118,10 +123,10 @@ class Work:
             for name, (size, _) in outcome["files"].items()
         )
 
-    def key(self, name: str, module: Path, settings: Sequence[str], inputs: Sequence[str]) -> str:
+    def key(self, name: str, modules: Sequence[Path], settings: Sequence[str], inputs: Sequence[str]) -> str:
         """A hash of a step's code, of those settings that it reads, and of its inputs' outcomes."""
         known = {field.name: getattr(self.settings, field.name) for field in fields(Settings)}
-        found = [name, sha256(module), {each: known[each] for each in settings}]
+        found = [name, [sha256(module) for module in modules], {each: known[each] for each in settings}]
         for step in inputs:
             outcome = self.outcome(step)
             found.append(outcome and [step, outcome["key"], outcome["files"], outcome.get("refused")])
