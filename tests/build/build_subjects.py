@@ -109,6 +109,7 @@ def press_ctrl_c(patch: pytest.MonkeyPatch) -> list[int]:
     steps: list[int] = []
 
     def build(self: Builder, network: Any, config: Any) -> None:
+        time.sleep(0.05)  # until the build is being waited for
         os.kill(os.getpid(), signal.SIGINT)
         until = time.monotonic() + 10
         monitor = config.progress_monitor
