@@ -120,7 +120,6 @@ def build_engine(
         options = replace(
             options,
             kept_fp32=typed.kept_fp32,
-            decoding=typed.decoding,
             timing_cache=None if timing_cache is None else Path(timing_cache),
         )
         shown.say("building")

@@ -9,6 +9,7 @@ import onnx
 
 from nddr_deploy import optional
 from nddr_deploy.engines.machine import default_threads
+from nddr_deploy.engines.trt_build import DECODING
 from nddr_deploy.errors import unknown_choice
 from nddr_deploy.graph.fp16 import Kept, beyond_fp16, to_fp16
 from nddr_deploy.graph.ranges import scan_ranges
@@ -17,7 +18,6 @@ from nddr_deploy.preprocess import Image
 from nddr_deploy.tasks.base import Array
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-DECODING = "decode."  # how `graph.decode_graph` begins its nodes' names
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,12 @@ class TypedGraph:
     Attributes:
         model: the graph.
         kept_fp32: nodes that 8.6 is told by name to keep in FP32; empty for later versions, whose graph says it.
-        decoding: nodes of the decoders, likewise.
         reasons: of nodes that lie beyond FP16, for people: "node: why".
         share: of the layers that multiply, how many were asked to run in the precision.
     """
 
     model: onnx.ModelProto
     kept_fp32: tuple[str, ...]
-    decoding: tuple[str, ...]
     reasons: tuple[str, ...]
     share: float
 
@@ -62,17 +60,16 @@ def typed_graph(
         if name not in nodes:
             raise unknown_choice("keep", name, sorted(nodes))
     if precision == "fp32":
-        return TypedGraph(model, (), (), (), 1.0)
+        return TypedGraph(model, (), (), 1.0)
     ranges = scan_ranges(model, run_bytes, images)
     if major == 8:
         beyond = [entry for entry in beyond_fp16(model, ranges) if not entry.node.startswith(DECODING)]
-        decoding = tuple(node.name for node in model.graph.node if node.name.startswith(DECODING) and _float(node))
         beyond += [Kept(name, "it was asked to stay in FP32") for name in keep]
         kept = tuple(dict.fromkeys(entry.node for entry in beyond))
-        return TypedGraph(model, kept, decoding, tuple(map(str, beyond)), asked_share(model, precision, kept))
+        return TypedGraph(model, kept, tuple(map(str, beyond)), asked_share(model, precision, kept))
     typed = to_fp16(model, ranges, keep=keep)
     kept = tuple(entry.node for entry in typed.kept)
-    return TypedGraph(typed.model, (), (), tuple(map(str, typed.kept)), asked_share(model, precision, kept))
+    return TypedGraph(typed.model, (), tuple(map(str, typed.kept)), asked_share(model, precision, kept))
 
 
 def asked_share(model: onnx.ModelProto, precision: str, kept: Collection[str]) -> float:
@@ -99,8 +96,3 @@ def run_bytes(model: bytes) -> Callable[[Image], Mapping[str, Array]]:
 
 def _dequantised(name: str, made_by: Mapping[str, onnx.NodeProto]) -> bool:
     return name in made_by and made_by[name].op_type == "DequantizeLinear"
-
-
-def _float(node: onnx.NodeProto) -> bool:
-    """Its layer computes with floats; shapes, labels and casts do not."""
-    return node.op_type not in ("Shape", "Gather", "Slice", "Concat", "Cast", "ArgMax", "Constant", "Transpose")

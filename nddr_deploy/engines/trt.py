@@ -90,6 +90,7 @@ class TensorRTEngine(Engine):
                     largest=self.profile.max,
                     outputs=outputs,
                     log=library.log,
+                    profiled=not self.profile.static,
                     graph=graph and self.profile.static,
                 )
                 opened.callback(slot.close)

@@ -8,6 +8,7 @@ where they exist; one that was asked for and is missing is refused.
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from nddr_deploy.engines.trt_progress import BuildProgress, open_monitor
 from nddr_deploy.errors import ConfigError, ModelFileError, UnsupportedError
 
 INPUT = "images"
+DECODING = "decode."  # how `graph.decoders` begins its names
+NUMBER = re.compile(r"_\d+$")
 GIB = 1 << 30
 POLL_S = 0.2
 
@@ -33,8 +36,8 @@ class BuildOptions:
     Attributes:
         precision: that its layers are to run in.
         profile: the shapes of `images`.
-        kept_fp32: nodes that 8.6 must keep in FP32; later versions are told by the graph.
-        decoding: nodes that 8.6 keeps in FP32, too, as far as it makes layers of their names.
+        kept_fp32: nodes that 8.6 must keep in FP32; later versions are told by the graph. It keeps the layers of
+            decoders in FP32, too.
         workspace_gib: scratch memory that a layer may use; None is TensorRT's own choice, the whole GPU.
         timing_cache: its file; None leaves it out.
         opt_level: 0 to 5, how hard the builder tries; None is TensorRT's own choice, 3.
@@ -46,7 +49,6 @@ class BuildOptions:
     precision: Precision
     profile: Profile
     kept_fp32: tuple[str, ...] = ()
-    decoding: tuple[str, ...] = ()
     workspace_gib: float | None = None
     timing_cache: Path | None = None
     opt_level: int | None = None
@@ -140,9 +142,8 @@ def _set_precision(library: TensorRT, builder: Any, network: Any, config: Any, o
         config.set_flag(trt.BuilderFlag.FP16)
         if options.precision == "int8":
             config.set_flag(trt.BuilderFlag.INT8)
-        if options.kept_fp32 or options.decoding:
+        if _keep_fp32(trt, network, options.kept_fp32):
             config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
-            _keep_fp32(trt, network, options)
 
 
 def _check_fast(builder: Any, library: TensorRT, precision: str) -> None:
@@ -151,23 +152,34 @@ def _check_fast(builder: Any, library: TensorRT, precision: str) -> None:
         raise UnsupportedError(f"{library.gpu} has no fast {precision} arithmetic. Build with --precision fp32.")
 
 
-def _keep_fp32(trt: Any, network: Any, options: BuildOptions) -> None:
-    """The parser names layers after the nodes that they come from."""
-    left = set(options.kept_fp32)
-    wanted = left | set(options.decoding)
+def _keep_fp32(trt: Any, network: Any, names: tuple[str, ...]) -> int:
+    """Constrain the layers of these nodes and of the decoders; how many there are.
+
+    The parser names layers after the nodes, and constants after the weights, that they come from. One that has several
+    layers gets numbers behind its name: "x", "x_1". A constraint is for layers that compute with floats alone.
+    """
+    left, constrained = set(names), 0
     for layer in (network.get_layer(index) for index in range(network.num_layers)):
-        if layer.name not in wanted:
+        node = layer.name if layer.name in names else NUMBER.sub("", layer.name)
+        if node not in names and not layer.name.startswith(DECODING):
             continue
-        left.discard(layer.name)
+        left.discard(node)
+        types = [layer.get_output(output).dtype for output in range(layer.num_outputs)]
+        reads = layer.get_input(0).dtype if layer.num_inputs else trt.float32
+        floats = (trt.float32, trt.bool)  # a comparison returns bool, a choice reads it
+        if reads not in floats or not any(kind in floats for kind in types):
+            continue
         layer.precision = trt.float32
-        for output in range(layer.num_outputs):
-            if layer.get_output(output).dtype == trt.float32:
+        for output, kind in enumerate(types):
+            if kind == trt.float32:
                 layer.set_output_type(output, trt.float32)
+        constrained += 1
     if left:
         raise UnsupportedError(
             f"{', '.join(sorted(left))} must stay in fp32, but TensorRT's network has no layer of that name. "
             "Build with --precision fp32."
         )
+    return constrained
 
 
 def _set_options(library: TensorRT, config: Any, options: BuildOptions) -> None:

@@ -34,6 +34,7 @@ class Slot:
         largest: the largest shape of `images` that it will be given.
         outputs: task name -> type of the output.
         log: of the library, for errors.
+        profiled: the plan leaves a shape open.
         graph: launch the computation as one CUDA graph; only where the input's shape never changes.
 
     Attributes:
@@ -42,7 +43,7 @@ class Slot:
     """
 
     def __init__(
-        self, context: Any, *, largest: Shape, outputs: dict[str, np.dtype[Any]], log: Any, graph: bool
+        self, context: Any, *, largest: Shape, outputs: dict[str, np.dtype[Any]], log: Any, profiled: bool, graph: bool
     ) -> None:
         self._context, self._outputs, self._log = context, outputs, log
         self.busy = False
@@ -54,6 +55,8 @@ class Slot:
         with ExitStack() as opened:
             self._stream = opened.enter_context(closing(Stream()))
             self._finished = opened.enter_context(closing(Event()))
+            if profiled:
+                self._choose_profile()
             self._set_shape(largest)
             self._sizes = {name: math.prod(self._output_shape(name)) * kind.itemsize for name, kind in outputs.items()}
             self._pinned, self._device = {}, {}
@@ -181,6 +184,13 @@ class Slot:
             self.graph_refused = str(error)
         else:
             self._graph = graph
+
+    def _choose_profile(self) -> None:
+        """The only one; a second context of TensorRT 8.6 may start without."""
+        if self._context.active_optimization_profile != 0:
+            if not self._context.set_optimization_profile_async(0, self._stream.pointer):
+                raise UnsupportedError(f"TensorRT gives a second context no profile: {reason(self._log)}.")
+            self._stream.wait()
 
     def _enqueue(self) -> None:
         if not self._context.execute_async_v3(self._stream.pointer):

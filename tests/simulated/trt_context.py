@@ -31,7 +31,8 @@ class ExecutionContext:
     def __init__(self, engine: Engine, *, usable: bool) -> None:
         self._engine, self._world, self._usable = engine, engine.world, usable
         self.engine, self.name = engine, ""
-        self.active_optimization_profile = 0 if usable else -1
+        first = engine.contexts == 1 or not engine.profile or engine.world.major != 8
+        self.active_optimization_profile = 0 if usable and first else -1  # 8.6 documents nothing for a second one
         self._token = object()
         self._addresses: dict[str, int] = {}
         self._shapes: dict[str, Shape] = {
@@ -53,8 +54,9 @@ class ExecutionContext:
             return self._refuse(f"setInputShape: {name} is no input")
         least, _, most = engine.get_tensor_profile_shape(name, 0)
         fits = len(shape) == len(least) and all(a <= b <= c for a, b, c in zip(least, shape, most, strict=True))
-        if not fits or not self._usable:
-            why = "is not in the profile's range" if self._usable else "has no profile: another context uses it"
+        chosen = self.active_optimization_profile == 0
+        if not fits or not chosen:
+            why = "is not in the profile's range" if chosen else "has no profile: another context uses it"
             return self._refuse(f"IExecutionContext::setInputShape: {name} {shape} {why} {least} to {most}")
         self._shapes[name] = tuple(shape)
         return True
@@ -84,6 +86,8 @@ class ExecutionContext:
         return prod(self._engine.output_shapes(most)[name]) * int(self._engine.dtype(name).itemsize)
 
     def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
+        if profile_index == 0 and self._usable:
+            self.active_optimization_profile = 0
         return profile_index == 0 and self._usable
 
     def execute_async_v3(self, handle: int) -> bool:

@@ -200,6 +200,8 @@ class OnnxParser:
         found = list(onnx_rules.refusals(model, types, self._world.major))
         if found:
             return self._refuse(found, model)
+        if self._world.major == 8:  # which has no 64-bit integers
+            types = {name: TensorProto.INT32 if kind == TensorProto.INT64 else kind for name, kind in types.items()}
         self._network.fill(model, types)
         return True
 
