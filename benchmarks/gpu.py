@@ -11,9 +11,19 @@ until all are done.
 
 from __future__ import annotations
 
-from gpu_steps.command import main
+from collections.abc import Sequence
 
+import gpu_steps  # noqa: F401 - it makes the package of this checkout importable
+
+from nddr_deploy import optional
 from nddr_deploy.command import run_command
+
+
+def main(argv: Sequence[str]) -> int:
+    """The steps need packages; if one is missing, that is one sentence."""
+    status: int = optional.load("gpu_steps.command:main")(argv, __doc__)
+    return status
+
 
 if __name__ == "__main__":
     raise SystemExit(run_command(main))

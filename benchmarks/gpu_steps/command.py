@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from gpu_steps import CHECKOUT
 from gpu_steps.plan import Step, steps
@@ -22,11 +24,15 @@ from nddr_deploy.errors import ConfigError, InputError, MissingPackageError, Ndd
 MORE = 3  # exit status: call again
 SCRIPT = CHECKOUT / "benchmarks" / "gpu.py"
 TRT_RUNTIME = Path("~/trt-runtime/bin/trt-python")
+IMPORTED = {  # by the steps of each interpreter
+    "torch": "nddr_deploy.export.recipe, torch",
+    "tensorrt": "cv2, av, matplotlib, onnxruntime.quantization, nddr_deploy.build.recipe, tensorrt",
+}
 DRY = {"size_hw": (96, 128), "width": 0.125, "calibration": 4, "evaluation": 2, "video_frames": 12}
 
 
-def main(argv: Sequence[str]) -> int:
-    parser = _parser()
+def main(argv: Sequence[str], description: str) -> int:
+    parser = _parser(description)
     given = parser.parse_args(argv)
     if given.step:
         return run_step(Work.open(given.work), given.step)
@@ -100,11 +106,8 @@ def do_step(work: Work, step: Step, key: str, remaining: float | None, environme
     begun = time.monotonic()
     command = [python, str(SCRIPT), "--work", str(work.folder.resolve()), "--step", step.name]
     with work.path("logs", f"{step.name}.txt").open("w+", errors="replace") as log:
-        try:
-            status = subprocess.run(
-                command, cwd=CHECKOUT, env=environment, stdout=log, stderr=subprocess.STDOUT, timeout=remaining
-            ).returncode
-        except subprocess.TimeoutExpired:
+        status = run_process(command, log, remaining, environment)
+        if status is None:
             print(f"{step.name} was stopped: it takes longer than the {remaining:.0f} s that were left.")
             return False
         log.seek(0)
@@ -119,6 +122,32 @@ def do_step(work: Work, step: Step, key: str, remaining: float | None, environme
     else:
         print(f"{step.name}: {taken:.0f} s")
     return True
+
+
+def run_process(
+    command: Sequence[str], log: IO[str], seconds: float | None, environment: Mapping[str, str]
+) -> int | None:
+    """Its exit status; None where it was stopped, with all that it had started, for it took longer than `seconds`.
+
+    What a step leaves running would spoil the times that the next one measures.
+    """
+    process = subprocess.Popen(
+        command,
+        cwd=CHECKOUT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        preexec_fn=os.setpgrp,
+    )
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def run_step(work: Work, name: str) -> int:
@@ -141,9 +170,8 @@ def check_interpreter(python: str, package: str, environment: dict[str, str]) ->
         MissingPackageError: it has not the package, or lacks what this project itself needs.
     """
     option = "--python-torch" if package == "torch" else "--python-trt"
-    also = "torch" if package == "torch" else f"{package}, av, matplotlib, onnxruntime.quantization"
     code = (
-        f"import json, numba, cv2, onnx_graphsurgeon, nddr_deploy.build.recipe, nddr_deploy.benchmark.worker, {also}; "
+        f"import json, numba, onnxruntime, onnx_graphsurgeon, nddr_deploy.benchmark.worker, {IMPORTED[package]}; "
         "from nddr_deploy.benchmark.cases import installed_versions; print(json.dumps(installed_versions()))"
     )
     try:
@@ -154,7 +182,7 @@ def check_interpreter(python: str, package: str, environment: dict[str, str]) ->
         reason = (asked.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise MissingPackageError(
             f"{option} {python} cannot import what its steps need ({reason}). Install it there, or give another "
-            "interpreter; docs/tensorrt.md says how where there is no package registry."
+            "interpreter; benchmarks/results/README.md says how where there is no package registry."
         )
     found: dict[str, str] = json.loads(asked.stdout.splitlines()[-1])
     return found
@@ -174,10 +202,15 @@ def _settings(given: object) -> Settings:
     return Settings(
         dry_run=values["dry_run"],
         video=str(values["video"].resolve()) if values["video"] else None,
-        python_torch=values["python_torch"],
-        python_trt=values["python_trt"] or _python_trt(values["dry_run"]),
+        python_torch=_absolute(values["python_torch"]),
+        python_trt=_absolute(values["python_trt"] or _python_trt(values["dry_run"])),
         **{**usual, **{name: value for name, value in asked.items() if value is not None}},  # type: ignore[arg-type]
     )
+
+
+def _absolute(python: str) -> str:
+    """Steps run in another folder. Links are not followed: a virtual environment is known by its own."""
+    return str(Path(python).expanduser().absolute()) if os.sep in python else python
 
 
 def _python_trt(dry_run: bool) -> str:
@@ -230,8 +263,8 @@ def _check_names(names: Sequence[str], known: Sequence[Step]) -> None:
             raise unknown_choice("step", name, [step.name for step in known])
 
 
-def _parser() -> Parser:
-    parser = Parser("benchmarks/gpu.py", __import__("__main__").__doc__ or "")
+def _parser(description: str) -> Parser:
+    parser = Parser("benchmarks/gpu.py", description)
     add = parser.add_argument
     add("--work", type=Path, default=Path("runs/gpu"), metavar="DIR", help="where steps are kept (%(default)s)")
     add("--output", type=Path, metavar="DIR", help="for the JSON and the table (benchmarks/results)")

@@ -156,6 +156,26 @@ def test_what_a_gpu_step_said_is_kept_and_the_rest_goes_on(tmp_path: Path) -> No
     assert report.collect(work, [step])["not_run"]["floor"].startswith("No NVIDIA GPU can be used here")
 
 
+def test_a_step_that_takes_too_long_is_stopped_with_all_that_it_started(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {tmp_path}/started\nwait\n")
+    python.chmod(0o755)
+    work = Work.start(tmp_path / "run", Settings(dry_run=True, python_trt=str(python)))
+
+    assert not do_step(work, Step("pictures", "pictures", "trt", 1), "key", 1.0, {})
+
+    started = Path("/proc", (tmp_path / "started").read_text().strip(), "stat")
+    assert not started.exists() or started.read_text().split(")")[-1].split()[0] == "Z"  # nobody has asked for its end
+    assert work.outcome("pictures") is None
+
+
+def test_an_interpreter_without_a_package_is_told_by_its_option(tmp_path: Path) -> None:
+    refused = gpu_py("--dry-run", "--work", tmp_path / "run", "--python-trt", "/bin/false")
+
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: --python-trt /bin/false cannot import what its steps need")
+
+
 def test_a_cpu_step_that_fails_ends_the_run(tmp_path: Path) -> None:
     work = Work.start(tmp_path, Settings(dry_run=True, python_torch=sys.executable, python_trt=sys.executable))
 
