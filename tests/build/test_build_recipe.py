@@ -239,13 +239,13 @@ def test_fp32_is_fp32_without_tf32(tmp_path: Path, version: str) -> None:
     assert TensorProto.FLOAT16 not in kinds
 
 
-@every_version
-@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize(
+    ("version", "precision"),
+    [*((version, "fp16") for version in VERSIONS), ("8.6", "int8")],  # int8 of the others: the next test
+)
 def test_a_narrower_precision_is_in_the_graph_or_in_flags_as_the_version_wants_it(
     tmp_path: Path, version: str, precision: str
 ) -> None:
-    if precision == "int8" and not version.startswith("8"):
-        pytest.skip("a graph of opset 19 is in the next test")
     made = write(tmp_path, subjects.quantise if precision == "int8" else lambda graph: None)
 
     with simulate(version) as machine:
@@ -293,6 +293,18 @@ def test_a_graph_that_is_not_quantised_is_not_built_as_int8(tmp_path: Path, vers
         assert machine.world.builds == []
 
     assert set(pair(tmp_path / "model.trt")) == {"model.onnx"}
+
+
+@pytest.mark.parametrize(("precision", "capability"), [("fp16", (5, 2)), ("fp16", (6, 1)), ("int8", (6, 0))])
+def test_a_gpu_that_is_slow_at_a_precision_is_not_built_for_with_flags(
+    tmp_path: Path, precision: str, capability: tuple[int, int]
+) -> None:
+    made = write(tmp_path, subjects.quantise if precision == "int8" else lambda graph: None)
+
+    with simulate("8.6", compute_capability=capability) as machine:
+        with pytest.raises(UnsupportedError, match=f"no fast {precision} arithmetic"):
+            build_engine(made.path, precision=precision, timing_cache=None)
+        assert machine.world.builds == []
 
 
 @every_version

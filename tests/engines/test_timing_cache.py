@@ -210,10 +210,11 @@ def test_whatever_a_gpu_is_called_its_file_lies_in_the_cache_folder(home: Path, 
     assert path.name.isprintable()
 
 
-def test_gpus_whose_names_differ_have_different_files() -> None:
+def test_gpus_whose_names_or_capabilities_differ_have_different_files() -> None:
     names = ("NVIDIA A100-SXM4-40GB", "NVIDIA A100-SXM4-80GB", "NVIDIA A10", "NVIDIA A100")
 
     assert len({default_path("10.13.3.9", Gpu(name, "8.0", 1 << 30, "12.9")) for name in names}) == len(names)
+    assert len({default_path("10.13.3.9", Gpu("NVIDIA A10", f"8.{minor}", 1, "12.9")) for minor in range(10)}) == 10
 
 
 def test_a_cache_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
