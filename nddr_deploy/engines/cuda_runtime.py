@@ -142,6 +142,7 @@ class Stream:
             _, graph = self._cudart.cudaStreamEndCapture(self.handle)  # the capture is spoilt; its error is known
             if graph is not None and int(graph):
                 self._cudart.cudaGraphDestroy(graph)
+            self._cudart.cudaGetLastError()  # forgets it, else the next call may be blamed
             raise
         into.instantiate(done(self._cudart.cudaStreamEndCapture(self.handle)))
 

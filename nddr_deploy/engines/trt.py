@@ -16,6 +16,7 @@ from nddr_deploy.engines.cuda_runtime import check_first_device
 from nddr_deploy.engines.device_array import DeviceArray, as_device_array
 from nddr_deploy.engines.plan_file import PlanFile
 from nddr_deploy.engines.trt_library import TensorRT, reason
+from nddr_deploy.engines.trt_profile import open_profiler
 from nddr_deploy.engines.trt_slot import INPUT, Shape, Slot
 from nddr_deploy.errors import ConfigError, InputError, ModelFileError, UnsupportedError
 from nddr_deploy.preprocess import Image
@@ -78,25 +79,16 @@ class TensorRTEngine(Engine):
         self.manifest, self.precision, self.profile = about.model, about.precision, about.profile
         self.device = library.gpu.name
         self.notes: tuple[str, ...] = ()
-        self._log = library.log
         self._slots: list[Slot] | None = None
+        self._library, self._file = library, file
+        self._engine: Any = _deserialise(library, file)
+        self._outputs = _outputs(self._engine, file)
+        found = []
         with ExitStack() as opened:
-            engine = _deserialise(library, file)
-            outputs = _outputs(engine, file)
-            found = []
             for _ in range(slots):
-                slot = Slot(
-                    _context(engine, file, library),
-                    largest=self.profile.max,
-                    outputs=outputs,
-                    log=library.log,
-                    profiled=not self.profile.static,
-                    graph=graph and self.profile.static,
-                )
-                opened.callback(slot.close)
-                found.append(slot)
+                found.append(self._open_slot(graph=graph and self.profile.static))
+                opened.callback(found[-1].close)
             self._opened = opened.pop_all()
-        self._engine: Any = engine  # contexts must not outlive it
         self._slots = found
         if found[0].graph_refused:
             self.notes = (f"no CUDA graph: {found[0].graph_refused}",)
@@ -148,11 +140,36 @@ class TensorRTEngine(Engine):
         self._check(images)
         return slot.time(np.ascontiguousarray(images))
 
+    def time_layers(self, images: Image) -> dict[str, float]:
+        """One pass, layer by layer: TensorRT's name of a layer -> seconds. Layers run alone then, so it takes longer."""
+        self._free_slot()
+        self._check(images)
+        profiler = open_profiler(self._library.trt)
+        slot = self._open_slot(graph=False)
+        try:
+            slot.start(images)  # what happens at the first pass alone is not counted
+            slot.finish()
+            slot.time_layers(np.ascontiguousarray(images), profiler)
+        finally:
+            slot.close()
+        seconds: dict[str, float] = profiler.seconds
+        return seconds
+
     def close(self) -> None:
         if self._slots is not None:
             self._slots = None
             self._opened.close()
             self._engine = None
+
+    def _open_slot(self, *, graph: bool) -> Slot:
+        return Slot(
+            _context(self._engine, self._file, self._library),
+            largest=self.profile.max,
+            outputs=self._outputs,
+            log=self._library.log,
+            profiled=not self.profile.static,
+            graph=graph,
+        )
 
     def _accept(self, images: Any, slot: Slot) -> Image | DeviceArray:
         given = as_device_array(images, stream=slot.stream_pointer)

@@ -119,6 +119,15 @@ class Slot:
             d2h_s=downloaded.seconds_since(computed),
         )
 
+    def time_layers(self, images: Image, profiler: Any) -> None:
+        """One pass, layer by layer, told to the profiler; only of a slot without a graph."""
+        self._context.profiler = profiler
+        self._context.enqueue_emits_profile = False  # else every start of a pass would wait for its end
+        self.start(images)
+        self.finish()
+        if not self._context.report_to_profiler():
+            raise UnsupportedError(f"TensorRT tells no layer times: {reason(self._log)}.")
+
     def close(self) -> None:
         """Wait for what is in flight and free everything."""
         try:

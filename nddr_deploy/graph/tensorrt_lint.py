@@ -46,7 +46,7 @@ def check_for_tensorrt(model: onnx.ModelProto, *, precision: str, major: int, so
     model = constants_as_weights(model)
     _check_operators(model, major, source)
     if precision == "int8":
-        _check_quantised(model, source)
+        _check_quantised(model, major, source)
     else:
         _check_not_quantised(model, precision, source)
     types = tensor_types(model)
@@ -83,7 +83,7 @@ def _check_not_quantised(model: onnx.ModelProto, precision: str, source: str) ->
         )
 
 
-def _check_quantised(model: onnx.ModelProto, source: str) -> None:
+def _check_quantised(model: onnx.ModelProto, major: int, source: str) -> None:
     flow = Flow(model)
     makers = {name: flow.nodes[number] for name, number in flow.makers.items()}
     weights = {weight.name: weight for weight in model.graph.initializer}
@@ -102,6 +102,10 @@ def _check_quantised(model: onnx.ModelProto, source: str) -> None:
         if node.op_type not in QUANTISING:
             continue
         _check_zero_point(node, weights, source)
+        if major == 8 and len(node.input) < 3:
+            raise ModelFileError(
+                f"{source}: {_named(node)} has no zero point, which TensorRT 8 wants written down as 0. {_QUANTISE}."
+            )
         _check_scale(node, weights, source, is_weight=number not in flow.reached)
         if node.op_type == "QuantizeLinear":
             stray = [reader for reader in flow.following(number) if flow.nodes[reader].op_type != "DequantizeLinear"]

@@ -78,6 +78,7 @@ def build_and_run(made: handmade_model.HandMade, precision: str, **options: Any)
         first = engine.infer(made.images(2))
         streamed = list(engine.stream(made.images(2, seed) for seed in range(4)))
         engine.time_pass(made.images(2))  # type: ignore[attr-defined]
+        assert set(engine.time_layers(made.images(2)).values()) == {0.25e-3}  # type: ignore[attr-defined]
     assert len(streamed) == 4
     for name, value in first.items():
         assert (streamed[0][name] == value).all()

@@ -160,6 +160,17 @@ def integer_operator() -> onnx.ModelProto:
     return small(nodes, {})
 
 
+def test_a_zero_point_that_is_left_out_is_refused_for_version_8_alone() -> None:
+    model = pairs()
+    for node in model.graph.node:
+        if list(node.output) == ["w"]:
+            del node.input[2]  # the integers' own type says that they are signed
+
+    check(model, "int8", 10)
+    with pytest.raises(ModelFileError, match="DequantizeLinear node 'w' has no zero point, which TensorRT 8 wants"):
+        check(model, "int8", 8)
+
+
 def test_pairs_per_tensor_and_per_channel_and_in_constant_nodes_are_taken() -> None:
     check(pairs(), "int8", 8)
     check(pairs(w_scale=np.float32(0.01), w_zero=np.int8(0)), "int8", 8)

@@ -34,6 +34,8 @@ class ExecutionContext:
         first = engine.contexts == 1 or not engine.profile or engine.world.major != 8
         self.active_optimization_profile = 0 if usable and first else -1  # 8.6 documents nothing for a second one
         self._token = object()
+        self.profiler: Any = None
+        self.enqueue_emits_profile = True
         self._addresses: dict[str, int] = {}
         self._shapes: dict[str, Shape] = {
             name: engine.get_tensor_shape(name) for name in engine.inputs if -1 not in engine.get_tensor_shape(name)
@@ -109,6 +111,13 @@ class ExecutionContext:
                 world.gpu.give(stream, self._work())
             except Fault as fault:
                 return self._refuse(f"enqueueV3: {fault}")
+        return True
+
+    def report_to_profiler(self) -> bool:
+        if self.profiler is None or self.enqueue_emits_profile or self._ran_with is None:
+            return False
+        for node in self._engine.nodes:
+            self.profiler.report_layer_time(node, 0.25)
         return True
 
     def _work(self) -> Work:

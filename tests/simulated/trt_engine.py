@@ -80,6 +80,7 @@ class Engine:
         self.contexts = 0
         self.num_io_tensors = len(self.inputs) + len(self.outputs)
         self.num_layers = len(header.layers)
+        self.nodes = [node.name for node in described.node]
         self.num_optimization_profiles = max(1, len(header.profiles))
         self.num_aux_streams = header.aux_streams
         self.device_memory_size = self.device_memory_size_v2 = world.scratch_bytes
