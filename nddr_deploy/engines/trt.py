@@ -141,7 +141,10 @@ class TensorRTEngine(Engine):
         return slot.time(np.ascontiguousarray(images))
 
     def time_layers(self, images: Image) -> dict[str, float]:
-        """One pass, layer by layer: TensorRT's name of a layer -> seconds. Layers run alone then, so it takes longer."""
+        """One pass, layer by layer: TensorRT's name of a layer -> seconds.
+
+        Every layer runs alone then, so all of them together take longer than a pass.
+        """
         self._free_slot()
         self._check(images)
         profiler = open_profiler(self._library.trt)

@@ -170,6 +170,8 @@ def test_every_name_in_the_source_is_used_by_a_run(tmp_path: Path) -> None:
                     hardware_compatible=compatible,
                     timing_cache=folder / "timing.cache",
                 )
+                with open_engine(made.path.with_suffix(".trt")) as engine:
+                    engine.time_layers(made.images(1))  # type: ignore[attr-defined]
                 used |= machine.api.used
         with simulate(version) as machine:
             test_a_foreign_timing_cache_is_refused_in_the_librarys_own_words(machine, tmp_path / version)
