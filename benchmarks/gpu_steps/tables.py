@@ -9,6 +9,13 @@ from gpu_steps.passes import COMPILE
 from gpu_steps.plan import NETWORKS
 
 Report = Mapping[str, Any]
+INT8_PAIR = "tensorrt int8 over tensorrt fp16"
+LEGEND = (
+    "Times of a pass over one image. GPU work: between two events on the GPU, without copies. Start: the host's own "
+    "time to start that work. With copies: images to the GPU, work, results back. Infer: from call to result, by the "
+    "clock, one after the other. Streamed: passes may overlap. Times floor: GPU work over what the fastest matrix "
+    "product of that precision would take for the same arithmetic."
+)
 FEWEST_FRAMES = 100  # of a video whose rate is told
 
 
@@ -67,13 +74,13 @@ def _network(report: Report, network: str, name: str) -> list[str]:
         )
     passes = results.get(f"passes.{network}")
     if passes:
-        parts += ["### Against peers", _rows(passes), _speedups(passes), *_absent(passes)]
+        parts += ["### Against peers", LEGEND, _rows(passes), _speedups(passes, COMPILE, INT8_PAIR), *_absent(passes)]
     builds = {step.split(".")[-1]: found for step, found in results.items() if step.startswith(f"build.{network}.")}
     if builds:
         parts += ["### Engines", _engines(builds)]
     variants = results.get(f"variants.{network}")
     if variants:
-        parts += ["### Streams and merged convolutions", _rows(variants)]
+        parts += ["### Streams and merged convolutions", _rows(variants), _speedups(variants, "tensorrt fp16")]
     parts += [*_agreement(results, network), *_prepared(results, network), *_video(results, network)]
     return parts
 
@@ -99,15 +106,13 @@ def _rows(passes: Report) -> str:
     return table(heads, rows)
 
 
-def _speedups(passes: Report) -> str:
-    """Over torch.compile, by rounds."""
-    rows = []
-    for pair, kinds in passes["speedups"].items():
-        fast, _, slow = pair.partition(" over ")
-        if slow == COMPILE or pair == "tensorrt int8 over tensorrt fp16":
-            rows.append(
-                [f"{fast} over {slow}", *(f"{_spread(kinds[kind])}" for kind in ("compute", "one by one", "streamed"))]
-            )
+def _speedups(passes: Report, base: str, *others: str) -> str:
+    """Of every row over `base`, and of the pairs `others`, by rounds."""
+    rows = [
+        [pair, *(_spread(kinds[kind]) for kind in ("compute", "one by one", "streamed"))]
+        for pair, kinds in passes["speedups"].items()
+        if pair.endswith(f" over {base}") or pair in others
+    ]
     return table(["times faster, median (range of rounds)", "GPU work", "one by one", "streamed"], rows) if rows else ""
 
 

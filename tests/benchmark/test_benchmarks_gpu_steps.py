@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from gpu_steps.plan import steps
 from gpu_steps.work import Work
 from simulated.simulate import simulate
 
+from nddr_deploy.benchmark.process import Worker
 from nddr_deploy.errors import UnsupportedError
 
 
@@ -151,12 +153,19 @@ def agreeing(share: float) -> dict[str, float]:
 
 
 def test_the_table_tells_what_was_measured(measured: Work) -> None:
+    names = ["fp16", "fp16-aux0"]
+    FakeWorker.compute_s["tensorrt fp16-aux0"] = 0.005
+    for name in names:
+        measured.keep(f"build.resnet18.{name}", "key", seconds=1.0, result=measured.result("build.resnet18.fp16"))
+    record(measured, "variants.resnet18", passes.run_variants(measured, "resnet18"))
+
     text = tables.markdown(report.collect(measured, steps(dry_run=False)))
 
     assert text.startswith("# benchmarks/gpu.py on GPU of a test\n")
     assert "| tensorrt fp16 over torch.compile fp16 | 2.50 (2.50-2.50) | 2.40 (2.40-2.40) | 2.50 (2.50-2.50) |" in text
     assert "| tensorrt int8 over tensorrt fp16 | 1.14 (1.14-1.14) |" in text
     assert "- onnxruntime CUDA fp16: not run: no onnxruntime CUDA fp16 here" in text
+    assert "| tensorrt fp16-aux0 over tensorrt fp16 | 0.80 (0.80-0.80) |" in text
     assert "- passes.deeplab: not run yet" in text
 
 
@@ -182,6 +191,17 @@ def test_workers_run_under_the_interpreter_that_has_their_library(real: Work) ->
     assert {contender.python for contender in passes.peers(work, "resnet18")} == {"/with/torch"}
     [ours] = passes.engines(work, "resnet18", ["fp16", "int8"])
     assert (ours.name, ours.python) == ("tensorrt fp16", "/with/trt")
+
+
+def test_a_worker_runs_under_the_interpreter_that_it_is_given(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/called\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+
+    with Worker("case", threads=1, python=str(python)) as worker:
+        assert worker.ask("memory")["bytes"] >= 0
+
+    assert (tmp_path / "called").read_text() == "-m nddr_deploy.benchmark.worker\n"
 
 
 def test_angles_are_exact_where_an_arc_cosine_rounds() -> None:
