@@ -123,6 +123,7 @@ def inspect_plan(content: bytes, options: BuildOptions, library: TensorRT) -> st
         if context is not None and context.set_input_shape(INPUT, options.profile.opt):
             inspector.execution_context = context
     layers: str = inspector.get_engine_information(library.trt.LayerInformationFormat.JSON)
+    del inspector  # before the engine and the context, which it does not keep alive
     return layers
 
 
