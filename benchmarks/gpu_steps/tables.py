@@ -9,6 +9,11 @@ from gpu_steps.passes import COMPILE
 from gpu_steps.plan import NETWORKS
 
 Report = Mapping[str, Any]
+COPIES = {
+    "h2d": "256 MiB from pinned memory to the GPU",
+    "d2h": "256 MiB from the GPU to pinned memory",
+    "d2d": "256 MiB within the GPU, counted once",
+}
 INT8_PAIR = "tensorrt int8 over tensorrt fp16"
 LEGEND = (
     "Times of a pass over one image. GPU work: between two events on the GPU, without copies. Start: the host's own "
@@ -57,7 +62,7 @@ def _floor(report: Report) -> list[str]:
         [precision, f"{rate['flops_per_s'] / 1e12:.1f} T/s", rate["kernel"]]
         for precision, rate in found["rates"].items()
     ]
-    copies = [[name, f"{rate / 1e9:.1f} GB/s", "pinned, 256 MiB"] for name, rate in found["copies"].items()]
+    copies = [[name, f"{rate / 1e9:.1f} GB/s", COPIES[name]] for name, rate in found["copies"].items()]
     return ["## The floor: what PyTorch reached on this GPU", table(["what", "rate", "how"], rates + copies)]
 
 
