@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
 
 from nddr_deploy.errors import ModelFileError, NddrError
 from nddr_deploy.preprocess import Preprocess
@@ -45,7 +45,7 @@ class Manifest(BaseModel):
     outputs: Literal["raw", "decoded"] = "raw"
     preprocess: Annotated[Preprocess, PlainValidator(_preprocess), PlainSerializer(Preprocess.to_dict)] = Preprocess()
     size_hw: tuple[int, int]
-    batch: int = 1
+    batch: Annotated[int, Field(ge=1, le=65536)] = 1
     dynamic: tuple[Literal["batch", "size"], ...] = ()
     resize: Convention = "half_pixel"
     network: str = ""

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import onnx
 
@@ -21,12 +20,13 @@ from nddr_deploy.build.report import BuildReport
 from nddr_deploy.build.request import Request, check_numbers, check_places, plan
 from nddr_deploy.build.typed import TypedGraph, typed_graph
 from nddr_deploy.engines.plan_file import PlanFile, PlanManifest, manifest_path
+from nddr_deploy.engines.plan_options import PlanOptions
 from nddr_deploy.engines.timing_cache import default_path
 from nddr_deploy.engines.trt_build import BuildOptions, build_plan
 from nddr_deploy.engines.trt_inspect import check_realised, read_inspector
 from nddr_deploy.engines.trt_library import TensorRT
 from nddr_deploy.errors import ConfigError, ParityError
-from nddr_deploy.files import finished_file, finished_files, sha256
+from nddr_deploy.files import check_place, finished_file, finished_files, sha256
 from nddr_deploy.graph.metadata import manifest_of
 from nddr_deploy.manifest import Manifest
 from nddr_deploy.preprocess import Image
@@ -111,6 +111,8 @@ def build_engine(
     )
     check_numbers(options)
     library = TensorRT()
+    if timing_cache not in (None, "default") and not Path(timing_cache).exists():
+        check_place(timing_cache)
     if timing_cache == "default":
         timing_cache = default_path(library.version, library.gpu)
     with Shown(progress) as shown:
@@ -166,7 +168,7 @@ def build_engine(
                     "Give pictures of your own (--images), keep layers in fp32 (--keep), allow more (--differing), or "
                     "build with --precision fp32."
                 )
-            about_path.write_text(about.model_dump_json(indent=1) + "\n")
+            about_path.write_text(about.to_json())
     return done
 
 
@@ -195,20 +197,19 @@ def _named(
     batch: Sequence[int] | None,
     outputs: str,
     keep: Sequence[str],
-) -> dict[str, Any]:
-    """As they are written on the command line, for the sentence that says how to build it again."""
-    named = {
-        "size": ",".join(f"{height}x{width}" for height, width in size or ()),
-        "batch": ",".join(map(str, batch or ())),
-        "outputs": outputs if outputs != "decoded" else None,
-        "keep": ",".join(keep),
-        "workspace": options.workspace_gib,
-        "opt-level": options.opt_level,
-        "aux-streams": options.aux_streams,
-        "version-compatible": options.version_compatible or None,
-        "hardware-compatible": options.hardware_compatible or None,
-    }
-    return {name: value for name, value in named.items() if value not in (None, "")}
+) -> PlanOptions:
+    """For the sentence that says how to build it again."""
+    return PlanOptions(
+        size=",".join(f"{height}x{width}" for height, width in size) if size else None,
+        batch=",".join(map(str, batch)) if batch else None,
+        outputs="raw" if outputs == "raw" else None,
+        keep=tuple(keep),
+        workspace=options.workspace_gib,
+        opt_level=options.opt_level,
+        aux_streams=options.aux_streams,
+        version_compatible=options.version_compatible,
+        hardware_compatible=options.hardware_compatible,
+    )
 
 
 def write_graph(

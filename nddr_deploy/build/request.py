@@ -20,6 +20,7 @@ from nddr_deploy.graph.static import fix_input
 from nddr_deploy.manifest import Manifest
 
 PRECISIONS = ("fp32", "fp16", "int8")
+MOST = 65536  # images of a pass, rows, columns
 MOST_GIB, MOST_STREAMS = 1024, 64  # beyond any GPU
 
 
@@ -87,12 +88,12 @@ def plan(
     sizes = _three("size", size, manifest.size_hw, open_="size" in manifest.dynamic, model=model)
     batches = _three("batch", batch, manifest.batch, open_="batch" in manifest.dynamic, model=model)
     for name, values in (("size", [extent for pair in sizes for extent in pair]), ("batch", batches)):
-        if min(values) < 1:
-            raise ConfigError(f"{name}: got {min(values)}; expected numbers from 1.")
-    profile = Profile(**{
-        name: (count, *hw, 3) for name, count, hw in zip(("min", "opt", "max"), batches, sizes, strict=True)
-    })  # fmt: skip
-    _check_order(profile)
+        for value in values:
+            if not 1 <= value <= MOST:
+                raise ConfigError(f"{name}: got {value}; expected numbers from 1 to {MOST}.")
+    shapes = [(count, *hw, 3) for count, hw in zip(batches, sizes, strict=True)]
+    _check_order(*shapes)
+    profile = Profile(**dict(zip(("min", "opt", "max"), shapes, strict=True)))
     graph = fix_input(
         read_model(model),
         batch=profile.min[0] if profile.min[0] == profile.max[0] else None,
@@ -116,14 +117,13 @@ def _three(what: str, asked: Any, own: Any, *, open_: bool, model: Path) -> list
     return values * 3 if len(values) == 1 else values
 
 
-def _check_order(profile: Profile) -> None:
-    shapes = (profile.min, profile.opt, profile.max)
+def _check_order(*shapes: tuple[int, ...]) -> None:
     for axis, name in enumerate(("batch", "height", "width")):
         least, usual, most = (shape[axis] for shape in shapes)
         if not least <= usual <= most:
             raise ConfigError(
                 f"The profile's {name} is {least}, {usual}, {most}; expected smallest, usual, largest in this order "
-                f"(min {profile.min}, opt {profile.opt}, max {profile.max})."
+                f"(min {shapes[0]}, opt {shapes[1]}, max {shapes[2]})."
             )
 
 

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints, ValidationError, model_validator
 
 from nddr_deploy.engines.cuda import Gpu
+from nddr_deploy.engines.plan_options import FileName, Line, PlanOptions
 from nddr_deploy.errors import ModelFileError, NddrError
 from nddr_deploy.files import sha256
 from nddr_deploy.manifest import Manifest
 
-Extent = Annotated[int, Field(ge=1)]
+Extent = Annotated[int, Field(ge=1, le=65536)]
 ImagesShape = tuple[Extent, Extent, Extent, Literal[3]]  # (N, H, W, 3)
 Precision = Literal["fp32", "fp16", "int8"]
 AMPERE = "8.0"  # what a hardware-compatible plan runs on, and everything later
@@ -31,6 +32,12 @@ class Profile(BaseModel):
     min: ImagesShape
     opt: ImagesShape
     max: ImagesShape
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Profile:
+        if not all(a <= b <= c for a, b, c in zip(self.min, self.opt, self.max, strict=True)):
+            raise ValueError(f"min {self.min}, opt {self.opt}, max {self.max} are not in this order")
+        return self
 
     @property
     def static(self) -> bool:
@@ -58,7 +65,7 @@ class PlanManifest(BaseModel):
         realised: what the layers run in, by the plan's own account; see `trt_inspect.Realised`.
         kept_fp32: nodes that stayed in fp32, each with the reason.
         profile: of the input.
-        options: of nddr-build, as it was called: option -> value; False and None are left out.
+        options: of nddr-build, as it was called.
         parity: with ONNX Runtime on the ONNX file, head by head.
     """
 
@@ -67,24 +74,19 @@ class PlanManifest(BaseModel):
     format: Literal["nddr-deploy-plan/1"] = "nddr-deploy-plan/1"
     model: Manifest
     plan: str
-    onnx: str
-    tensorrt: str
-    gpu: str
-    compute_capability: str
+    onnx: FileName
+    tensorrt: Annotated[str, StringConstraints(pattern=r"^\d{1,4}(\.\d{1,6}){1,4}(\.post\d{1,4})?$")]
+    gpu: Line
+    compute_capability: Annotated[str, StringConstraints(pattern=r"^\d{1,3}\.\d{1,2}$")]
     precision: Precision
     realised: dict[str, Any]
     kept_fp32: tuple[str, ...] = ()
     profile: Profile
-    options: dict[str, str | int | float | bool] = {}
+    options: Annotated[PlanOptions, PlainSerializer(PlanOptions.to_dict)] = PlanOptions()
     parity: dict[str, Any] | None = None
 
-    @property
-    def version_compatible(self) -> bool:
-        return bool(self.options.get("version-compatible"))
-
-    @property
-    def hardware_compatible(self) -> bool:
-        return bool(self.options.get("hardware-compatible"))
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=1) + "\n"
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ class PlanFile:
         except (ValidationError, NddrError) as error:
             first = error.errors()[0] if isinstance(error, ValidationError) else None
             why = f"{'.'.join(map(str, first['loc'])) or 'the document'}: {first['msg']}" if first else str(error)
+            why = why if why.isprintable() else ascii(why)
             raise ModelFileError(
                 f"{beside} cannot be read ({why}). Build the engine again: nddr-build MODEL.onnx --output {path}"
             ) from error
@@ -139,13 +142,15 @@ class PlanFile:
             ModelFileError: another TensorRT, or another GPU.
         """
         about = self.about
-        if tensorrt != about.tensorrt and not (about.version_compatible and _later(tensorrt, about.tensorrt)):
+        if tensorrt != about.tensorrt and not (about.options.version_compatible and _later(tensorrt, about.tensorrt)):
             raise ModelFileError(
                 f"{self.path} was built by TensorRT {about.tensorrt}; TensorRT {tensorrt} is installed here. "
                 f"{self.rebuild()}"
             )
         same = (gpu.name, gpu.compute_capability) == (about.gpu, about.compute_capability)
-        if not same and not (about.hardware_compatible and _numbers(gpu.compute_capability) >= _numbers(AMPERE)):
+        if not same and not (
+            about.options.hardware_compatible and _numbers(gpu.compute_capability) >= _numbers(AMPERE)
+        ):
             raise ModelFileError(
                 f"{self.path} was built on {about.gpu} (compute capability {about.compute_capability}); "
                 f"this machine has {gpu}. {self.rebuild()}"
@@ -153,10 +158,10 @@ class PlanFile:
 
     def rebuild(self) -> str:
         """The sentence with the command that builds this engine again."""
-        words = ["nddr-build", self.about.onnx, "--output", str(self.path), "--precision", self.about.precision]
-        for option, value in self.about.options.items():
-            words += [f"--{option}"] if value is True else [f"--{option}", str(value)]
-        return f"Build it again here: {shlex.join(words)}"
+        about = self.about
+        model = f"./{about.onnx}" if about.onnx.startswith("-") else about.onnx  # else it would be an option
+        words = ["nddr-build", model, "--output", str(self.path), "--precision", about.precision]
+        return f"Build it again here: {shlex.join([*words, *about.options.words()])}"
 
 
 def manifest_path(plan: Path) -> Path:

@@ -213,7 +213,7 @@ class TensorRTEngine(Engine):
 
 
 def _deserialise(library: TensorRT, file: PlanFile) -> Any:
-    engine = library.load(file.path.read_bytes(), version_compatible=file.about.version_compatible)
+    engine = library.load(file.path.read_bytes(), version_compatible=file.about.options.version_compatible)
     if engine is None:
         raise ModelFileError(f"{file.path}: TensorRT cannot load this plan ({reason(library.log)}). {file.rebuild()}")
     return engine

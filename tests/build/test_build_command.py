@@ -67,7 +67,7 @@ def test_every_option_of_the_command_is_kept_in_the_manifest_as_it_was_written(t
         "size": "16x24,32x24,32x48",
         "batch": "1,2,4",
         "outputs": "raw",
-        "keep": "age.conv,normals.conv",
+        "keep": ["age.conv", "normals.conv"],
         "workspace": 1.5,
         "opt-level": 2,
         "aux-streams": 1,

@@ -55,7 +55,7 @@ def test_a_plan_stays_pure_and_its_manifest_says_everything_about_it(
     assert (about.gpu, about.compute_capability) == ("NVIDIA Simulated", "8.6")
     assert (about.precision, about.realised["asked"], about.realised["share"]) == (precision, precision, 1.0)
     assert about.profile == Profile(min=(1, 16, 24, 3), opt=(2, 16, 24, 3), max=(4, 16, 24, 3))
-    assert about.options == {"batch": "1,2,4"}
+    assert about.options.to_dict() == {"batch": "1,2,4"}
     assert about.model.outputs == "decoded"
     assert about.parity is not None
     assert "passed" in json.dumps(json.loads((tmp_path / "r.json").read_text()))

@@ -54,7 +54,7 @@ def test_a_model_that_leaves_its_batch_open_is_built_for_one_image_where_nothing
         ({"outputs": "both"}, "outputs: 'both' is unknown"),
         ({"batch": (1, 2)}, "batch: got 2 values; expected one, or three"),
         ({"batch": (4, 2, 8)}, r"batch is 4, 2, 8; expected smallest, usual, largest .*min \(4, 16, 24, 3\)"),
-        ({"batch": (0, 1, 2)}, "batch: got 0; expected numbers from 1"),
+        ({"batch": (0, 1, 2)}, "batch: got 0; expected numbers from 1 to 65536"),
         ({"size": [(32, 32), (64, 64), (48, 64)]}, "height is 32, 64, 48; expected smallest, usual, largest"),
     ],
 )

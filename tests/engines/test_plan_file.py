@@ -211,10 +211,9 @@ def test_the_command_that_rebuilds_has_the_options_of_the_build(
     for name in ("builder_optimization_level", "max_aux_streams"):
         assert getattr(second.config, name) == getattr(build.config, name)
     again_about, about = PlanFile.read(plan).about, command_in(refused(plan, "10.0.0.0"))
-    assert again_about.options == {} or about.precision == again_about.precision
+    assert about.precision == again_about.precision
 
 
-@pytest.mark.xfail(strict=True, reason="the command's own parser takes it for an option")
 @pytest.mark.parametrize("name", ["-rf.onnx", "--output.onnx"])
 def test_a_model_whose_name_looks_like_an_option_is_still_named_as_a_file(plan: Path, name: str) -> None:
     change(plan, onnx=name)
@@ -227,7 +226,6 @@ def test_a_model_whose_name_looks_like_an_option_is_still_named_as_a_file(plan: 
     assert Path(again.model).name == name
 
 
-@pytest.mark.xfail(strict=True, reason="the command's own parser takes it for an option")
 @pytest.mark.parametrize("keep", [["-x"], ["--output=/etc/passwd"]])
 def test_a_kept_node_of_any_name_comes_back_as_it_was(
     handmade: Callable[..., Any], tmp_path: Path, keep: list[str]
@@ -319,18 +317,7 @@ HOSTILE: dict[str, dict[str, Any]] = {
 }
 
 
-TAKEN = ("a huge batch", "a huge model batch", "upside down")
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        pytest.param(
-            changed, id=name, marks=[pytest.mark.xfail(strict=True, reason="it is taken")] if name in TAKEN else []
-        )
-        for name, changed in HOSTILE.items()
-    ],
-)
+@pytest.mark.parametrize("changed", HOSTILE.values(), ids=HOSTILE)
 def test_values_that_no_build_writes_are_one_sentence(plan: Path, changed: dict[str, Any]) -> None:
     change(plan, **changed)
 
@@ -344,10 +331,9 @@ def test_values_that_no_build_writes_are_one_sentence(plan: Path, changed: dict[
 def test_a_version_that_is_none_is_refused(plan: Path, tensorrt: str) -> None:
     change(plan, tensorrt=tensorrt)
 
-    assert "10.13.3.9 is installed here" in refused(plan)
+    assert "cannot be read (tensorrt: " in refused(plan)
 
 
-@pytest.mark.xfail(strict=True, reason="IndexError, ValueError; 10.x is taken for 10")
 @pytest.mark.parametrize("tensorrt", ["", "ten", "10.x", "..", "9" * 5000])
 def test_a_version_that_is_none_is_refused_of_a_version_compatible_plan_too(plan: Path, tensorrt: str) -> None:
     change(plan, tensorrt=tensorrt, options={"version-compatible": True})
@@ -362,7 +348,7 @@ def test_a_compute_capability_that_is_none_is_refused_or_does_not_matter(
 ) -> None:
     change(plan, compute_capability=capability, options={"hardware-compatible": compatible})
 
-    assert "compute capability" in refused(plan, gpu=Gpu("NVIDIA Old", "7.5", 1, "13.0"))
+    assert "cannot be read (compute_capability: " in refused(plan, gpu=Gpu("NVIDIA Old", "7.5", 1, "13.0"))
 
 
 HOSTILE_TEXTS = {
@@ -374,16 +360,9 @@ HOSTILE_TEXTS = {
 }
 
 
-ESCAPES = ("lines", "a terminal's orders", "from right to left")
-
-
 @pytest.mark.parametrize("where", ["onnx", "gpu", "tensorrt"])
 @pytest.mark.parametrize("name", HOSTILE_TEXTS)
-def test_what_a_manifest_says_is_printed_as_one_harmless_line(
-    plan: Path, name: str, where: str, request: pytest.FixtureRequest
-) -> None:
-    if name in ESCAPES:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="printed as it is"))
+def test_what_a_manifest_says_is_printed_as_one_harmless_line(plan: Path, name: str, where: str) -> None:
     change(plan, **{where: HOSTILE_TEXTS[name]})
 
     said = refused(plan, BUILT_BY, Gpu("NVIDIA H200", "9.0", 1, "13.0"))
@@ -392,7 +371,6 @@ def test_what_a_manifest_says_is_printed_as_one_harmless_line(
     assert command_in(said).output == str(plan)
 
 
-@pytest.mark.xfail(strict=True, reason="options are any names and values")
 @pytest.mark.parametrize(
     "options",
     [
@@ -447,7 +425,7 @@ def test_a_manifest_that_promises_other_heads_than_the_plan_has_is_refused(
     [
         {"max": [4, 16, 24, 3]},
         {"min": [1, 32, 48, 3], "opt": [1, 32, 48, 3], "max": [1, 32, 48, 3]},
-        {"max": [10**6, 16, 24, 3]},
+        {"max": [60000, 16, 24, 3]},
     ],
     ids=str,
 )

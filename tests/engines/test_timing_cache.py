@@ -165,7 +165,6 @@ def test_a_folder_instead_of_a_file_is_a_sentence(model: Callable[..., Path], tm
         assert machine.world.builds == []
 
 
-@pytest.mark.xfail(strict=True, reason="looked at only when the build is done")
 def test_a_folder_that_is_not_there_is_found_before_minutes_are_spent(
     model: Callable[..., Path], tmp_path: Path
 ) -> None:
