@@ -65,7 +65,9 @@ def test_importing_the_package_loads_no_library() -> None:
     assert run.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("package", ["inference", "engines", "evaluate", "build", "doctor", "manifest", "tasks", "data", "graph"])
+@pytest.mark.parametrize(
+    "package", ["inference", "engines", "evaluate", "build", "doctor", "manifest", "tasks", "data", "graph"]
+)
 def test_packages_of_a_machine_that_only_runs_models_import_with_torch_blocked(package: str) -> None:
     probe = (
         "import sys, pkgutil, importlib\n"

@@ -22,15 +22,16 @@ from nddr_deploy.graph.static import fix_input
 
 
 def run(work: Work, network: str) -> tuple[dict[str, Any], list[Path]]:
-    """`ckpt.pt`, `dynamic.onnx` (any batch), `model.onnx` (batch 1, raw), `decoded.onnx`, `reference.npz`."""
-    checkpoint, dynamic, model, decoded, reference = files = [
-        work.path(network, name) for name in ("ckpt.pt", "dynamic.onnx", "model.onnx", "decoded.onnx", "reference.npz")
-    ]
+    """`ckpt.pt`, `dynamic.onnx` (any batch), `model.onnx` (batch 1, raw), `decoded.onnx`, `compare.onnx` (decoded
+    without argmax), `reference.npz`."""
+    names = ("ckpt.pt", "dynamic.onnx", "model.onnx", "decoded.onnx", "compare.onnx", "reference.npz")
+    checkpoint, dynamic, model, decoded, compare, reference = files = [work.path(network, name) for name in names]
     trained = random_checkpoint(network, work.settings.width, samples(work, "train", work.settings.calibration))
     save_checkpoint(checkpoint, trained)
     exported = export_checkpoint(checkpoint, dynamic, dynamic=["batch"])
     raw = fix_input(read_model(dynamic), batch=1)
-    for graph, path in ((raw, model), (append_decoders(raw), decoded)):
+    graphs = ((raw, model), (append_decoders(raw), decoded), (append_decoders(raw, labels="compare"), compare))
+    for graph, path in graphs:
         with finished_file(path) as temporary:
             onnx.save_model(graph, temporary)
     images = evaluation_images(work)

@@ -13,7 +13,7 @@ from nddr_deploy.engines.cuda import require_gpu
 
 NETWORKS = {"deeplab": "Deeplab-VGG-16 pair", "resnet18": "dilated ResNet-18 pair"}
 MAIN = ("fp16", "int8", "fp32")
-TRIED = ("fp16-aux0", "fp16-aux1", "fp16-aux2", "fp16-merged")
+TRIED = ("fp16-aux0", "fp16-aux1", "fp16-aux2", "fp16-merged", "fp16-compare")
 SIZES = ("size_hw", "width", "calibration", "evaluation")
 HELPERS = {"export": ("networks", "pictures"), "quantise": ("agreement",), "passes": ("build",)}  # whose code counts
 TURNS = ("rounds", "seconds", "python_torch", "python_trt")

@@ -21,6 +21,7 @@ LEGEND = (
     "clock, one after the other. Streamed: passes may overlap. Times floor: GPU work over what the fastest matrix "
     "product of that precision would take for the same arithmetic."
 )
+LAYERS = 6  # the slowest, told of each engine
 FEWEST_FRAMES = 100  # of a video whose rate is told
 
 
@@ -133,7 +134,20 @@ def _engines(builds: Mapping[str, Report]) -> str:
         counts = found["realised"]["counts"]
         realised = ", ".join(f"{count} {precision}" for precision, count in counts.items()) + " layers"
         rows.append([variant, f"{found['build_s']:.0f} s", f"{found['bytes'] / 1e6:.1f} MB", realised, kept, parity])
-    return table(["engine", "build", "size", "realised", "kept in fp32", "off ONNX Runtime, of the range"], rows)
+    heads = ["engine", "build", "size", "realised", "kept in fp32", "off ONNX Runtime, of the range"]
+    return "\n\n".join([table(heads, rows), *map(_layers, builds, builds.values())])
+
+
+def _layers(variant: str, found: Report) -> str:
+    """Where an engine's time goes, and in what its kernels add, as far as their names tell."""
+    slowest = ", ".join(
+        f"`{layer['name']}` {_ms(layer['s'])} ({layer['s'] / found['layers_s']:.0%})"
+        for layer in found["slowest_layers"][:LAYERS]
+    )
+    refused = [task for task, passed in found["usual_parity"].items() if not passed]
+    adding = f"{found['kernels_adding_in_fp16']} kernels add in FP16, {found['kernels_adding_in_fp32']} in FP32."
+    verdict = f" nddr-build would refuse it for {', '.join(refused)}." if refused else ""
+    return f"{variant}: slowest layers, alone, in ms: {slowest}. {adding}{verdict}"
 
 
 def _agreement(results: Report, network: str) -> list[str]:

@@ -158,6 +158,7 @@ def build_engine(
                 parity,
                 images or "made-up pictures",
                 options.timing_cache,
+                built.layers,
             )
             if report is not None:
                 with finished_file(report) as json_file:

@@ -24,6 +24,7 @@ class BuildReport:
         parity: with ONNX Runtime on the ONNX file.
         images: what the pictures were that ranges and parity were taken on.
         timing_cache: the file that was used; None where there was none.
+        layers: the inspector's account of the plan, as TensorRT wrote it.
     """
 
     path: Path
@@ -34,6 +35,7 @@ class BuildReport:
     parity: ParityReport
     images: str
     timing_cache: Path | None
+    layers: str
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto
 
 from nddr_deploy.errors import ConfigError, ModelFileError, UnsupportedError
-from nddr_deploy.graph.decoders import INPUT, Extents, decoder_graph
+from nddr_deploy.graph.decoders import INPUT, Extents, Labels, decoder_graph
 from nddr_deploy.graph.flat import check_flat
 from nddr_deploy.graph.metadata import manifest_of
 from nddr_deploy.manifest import METADATA_KEY, Manifest
@@ -16,7 +16,7 @@ from nddr_deploy.manifest import METADATA_KEY, Manifest
 LEAST_OPSET = 17
 
 
-def append_decoders(model: onnx.ModelProto) -> onnx.ModelProto:
+def append_decoders(model: onnx.ModelProto, *, labels: Labels = "argmax") -> onnx.ModelProto:
     """A copy of a model with raw outputs that returns decoded results, under the same names and in the same order.
 
     Raw maps are resized in the manifest's convention to the size of `images`; where that, or the batch, is open, it
@@ -27,6 +27,8 @@ def append_decoders(model: onnx.ModelProto) -> onnx.ModelProto:
     Args:
         model: written by nddr-export, or made from such a one: `images` (N, H, W, 3) -> per task of its manifest raw
             float32 (N, C, h, w) where dense, (N, C) where pooled. Left as it was.
+        labels: how the best class is found, with the same result: "argmax", or "compare", by the largest score and
+            comparisons with it, for runtimes whose argmax sorts (TensorRT's is its TopK).
 
     Raises:
         ConfigError: its outputs are decoded already.
@@ -44,7 +46,7 @@ def append_decoders(model: onnx.ModelProto) -> onnx.ModelProto:
     raw = _raw_outputs(model, manifest, makers)
     names = _names_of_raw(model, makers, list(raw))
     decoders = decoder_graph(
-        manifest, (_image_tensor(model), images), {task: (names[task], raw[task]) for task in raw}, opset
+        manifest, (_image_tensor(model), images), {task: (names[task], raw[task]) for task in raw}, opset, labels
     )
     return _joined(model, decoders, names, manifest.model_copy(update={"outputs": "decoded"}))
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import onnx
@@ -28,12 +28,15 @@ INPUT = "images"
 MAX_TAKES_AXES = 18  # the opset from which ReduceMax takes its axes as an input; ReduceSum has done so since 13
 SMALLEST = float(np.finfo(np.float32).tiny)  # what is below is not stored with all bits, or not at all
 
+Labels = Literal["argmax", "compare"]
 Value: TypeAlias = Any  # a tensor of onnx-graphsurgeon
 Extents: TypeAlias = Sequence["int | str | None"]  # the name of a dimension that is open, if it has one
 Tensor: TypeAlias = "tuple[str, Extents]"  # name and shape
 
 
-def decoder_graph(manifest: Manifest, images: Tensor, raw: Mapping[str, Tensor], opset: int) -> onnx.GraphProto:
+def decoder_graph(
+    manifest: Manifest, images: Tensor, raw: Mapping[str, Tensor], opset: int, labels: Labels = "argmax"
+) -> onnx.GraphProto:
     """The decoders alone, as a graph from raw outputs to results.
 
     Onnx-graphsurgeon is given no more than that: of a whole model it would copy every weight, and drop the metadata.
@@ -41,6 +44,7 @@ def decoder_graph(manifest: Manifest, images: Tensor, raw: Mapping[str, Tensor],
     Args:
         images: a float tensor (N, H, W, 3), whose size is that of the results.
         raw: task name -> its raw output.
+        labels: as for `append_decoders`.
 
     Raises:
         UnsupportedError: a kind of task without a decoder.
@@ -62,7 +66,7 @@ def decoder_graph(manifest: Manifest, images: Tensor, raw: Mapping[str, Tensor],
                 f"{', '.join(DECODERS)}. Export with --outputs raw."
             )
         nodes = _Nodes(gs, graph, name)
-        result = DECODERS[task.kind](_Decoder(nodes, task, given(tensor), manifest.resize, sizes))
+        result = DECODERS[task.kind](_Decoder(nodes, task, given(tensor), manifest.resize, sizes, labels))
         result.name, (result.dtype, result.shape) = name, _form(task, images[1])
         graph.outputs.append(result)
     return gs.export_onnx(graph).graph
@@ -138,8 +142,9 @@ class _Decoder:
         raw: (N, C, h, w) where dense, (N, C) where pooled.
     """
 
-    def __init__(self, nodes: _Nodes, task: Any, raw: Value, resize: Convention, sizes: _Sizes) -> None:
+    def __init__(self, nodes: _Nodes, task: Any, raw: Value, resize: Convention, sizes: _Sizes, labels: Labels) -> None:
         self.nodes, self.task, self.raw, self._convention, self._sizes = nodes, task, raw, resize, sizes
+        self.labels = labels
         self.add, self.constant = nodes.add, nodes.constant
 
     def resized(self, maps: Value) -> Value:
@@ -176,8 +181,19 @@ class _Decoder:
 
 def _labels(at: _Decoder) -> Value:
     """uint8 (N, H, W); of equal scores the lowest class. Through float32: TensorRT makes uint8 from nothing else."""
-    labels = at.add("ArgMax", at.resized(at.raw), axis=1, keepdims=0, select_last_index=0)
+    scores = at.resized(at.raw)
+    if at.labels == "compare":
+        return at.add("Cast", at.squeezed(_first_of_largest(at, scores)), to=int(TensorProto.UINT8))
+    labels = at.add("ArgMax", scores, axis=1, keepdims=0, select_last_index=0)
     return at.add("Cast", at.add("Cast", labels, to=int(TensorProto.FLOAT)), to=int(TensorProto.UINT8))
+
+
+def _first_of_largest(at: _Decoder, scores: Value) -> Value:
+    """(N, 1, H, W): the lowest class whose score is the largest."""
+    classes = at.per_channel("classes", range(at.task.channels))
+    none = at.per_channel("no_class", [at.task.channels])
+    largest = at.add("Where", at.add("Equal", scores, at.largest(scores)), classes, none)
+    return at.add("Neg", at.largest(at.add("Neg", largest)))
 
 
 def _normals(at: _Decoder) -> Value:

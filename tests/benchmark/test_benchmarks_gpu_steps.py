@@ -102,6 +102,8 @@ def measured(real: Work, monkeypatch: pytest.MonkeyPatch) -> Work:
     for variant in ("fp16", "int8"):
         values = {"gpu": "GPU of a test", "compute_capability": "9.0", "tensorrt": "8.6.0", "build_s": 1.0, "bytes": 1}
         values |= {"parity": {"heads": []}, "kept_fp32": [], "realised": {"counts": {variant: 9}}}
+        values |= {"usual_parity": {"segmentation": variant == "fp16"}, "layers_s": 0.004, "kernels_adding_in_fp16": 3}
+        values |= {"kernels_adding_in_fp32": 5, "slowest_layers": [{"name": "heads.x/Conv", "s": 0.001}]}
         record(real, f"build.resnet18.{variant}", (values, []))
     record(real, "passes.resnet18", passes.run(real, "resnet18"))
     return real
@@ -167,6 +169,9 @@ def test_the_table_tells_what_was_measured(measured: Work) -> None:
     assert "- onnxruntime CUDA fp16: not run: no onnxruntime CUDA fp16 here" in text
     assert "| tensorrt fp16-aux0 over tensorrt fp16 | 0.80 (0.80-0.80) |" in text
     assert "- passes.deeplab: not run yet" in text
+    assert "fp16: slowest layers, alone, in ms: `heads.x/Conv` 1.000 (25%). 3 kernels add in FP16, 5 in FP32.\n" in text
+    assert "int8: " in text
+    assert "in FP32. nddr-build would refuse it for segmentation." in text
 
 
 def test_compiling_opens_the_compiled_case_and_closes_it_again(measured: Work) -> None:

@@ -499,3 +499,23 @@ def test_without_graphsurgeon_it_is_said_what_to_install(monkeypatch: pytest.Mon
 
     with pytest.raises(MissingPackageError, match=r"'onnx_graphsurgeon' is not installed.*nddr-deploy\[gpu\]"):
         append_decoders(Given((DEPTH,)).model)
+
+
+@pytest.mark.parametrize("dynamic", [(), OPEN], ids=["fixed", "open"])
+@pytest.mark.parametrize("count", [2, 255])
+def test_labels_by_comparison_are_those_of_argmax_also_where_classes_tie(count: int, dynamic: tuple[str, ...]) -> None:
+    task = Segmentation(classes=tuple(map(str, range(count))))
+    given = Given((task,), dynamic=dynamic)
+    raw = raw_of((task,))["segmentation"]
+    raw[0] = np.round(raw[0])  # many equal scores
+    raw[1, :, 3:] = -5e30  # one value for all classes, and a huge one
+    feeds = {"images": np.zeros((2, *IMAGE_HW, 3), np.uint8), "given.segmentation": raw}
+
+    by_argmax = run(append_decoders(given.model), feeds)["segmentation"]
+    compared = append_decoders(given.model, labels="compare")
+
+    assert "ArgMax" not in [node.op_type for node in compared.graph.node]
+    check_for_tensorrt(compared, precision="fp32", major=8, source="a test")
+    found = run(compared, feeds)["segmentation"]
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, by_argmax)
