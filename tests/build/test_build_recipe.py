@@ -587,3 +587,16 @@ def test_an_older_manifest_never_stands_beside_a_newer_plan(tmp_path: Path) -> N
 
     assert first.path == second.path
     assert manifest_of(graph_of(second.path), source="").outputs == "decoded"
+
+
+def test_version_8_is_asked_for_fp32_decoders_and_told_to_keep_nodes(tmp_path: Path) -> None:
+    for folder in ("wish", "order"):
+        (tmp_path / folder).mkdir()
+    with simulate("8.6") as machine:
+        build_engine(write(tmp_path / "wish").path, timing_cache=None)
+        build_engine(write(tmp_path / "order").path, keep=["normals.conv"], timing_cache=None)
+        wish, order = machine.world.builds
+
+    constraints = {"OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS"}
+    assert constraints & set(wish.flags) == {"PREFER_PRECISION_CONSTRAINTS"}
+    assert constraints & set(order.flags) == {"OBEY_PRECISION_CONSTRAINTS"}

@@ -37,6 +37,7 @@ ABSENT = {
         "BuilderFlag.FP16",
         "BuilderFlag.INT8",
         "BuilderFlag.OBEY_PRECISION_CONSTRAINTS",
+        "BuilderFlag.PREFER_PRECISION_CONSTRAINTS",
         "ILayer.precision",
         "ILayer.set_output_type",
         "NetworkDefinitionCreationFlag.EXPLICIT_BATCH",
