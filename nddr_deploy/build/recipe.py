@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import onnx
+from pydantic import ValidationError
 
 from nddr_deploy.build.checks import check_plan, parity_batches
 from nddr_deploy.build.images import build_images, in_batches
@@ -111,55 +113,30 @@ def build_engine(
     )
     check_numbers(options)
     library = TensorRT()
-    if timing_cache not in (None, "default") and not Path(timing_cache).exists():
-        check_place(timing_cache)
-    if timing_cache == "default":
-        timing_cache = default_path(library.version, library.gpu)
+    cache = _cache_file(timing_cache, library)
     with Shown(progress) as shown:
         shown.say("measuring number ranges")
         pictures = build_images(images, request.profile.opt[1:3], request.file.manifest.preprocess)
         typed = _typed(request, library.major, pictures, keep)
-        options = replace(
-            options,
-            kept_fp32=typed.kept_fp32,
-            timing_cache=None if timing_cache is None else Path(timing_cache),
-        )
+        about = _about(request, typed, library, _named(options, size, batch, outputs, keep))
         shown.say("building")
         begun = time.perf_counter()
+        options = replace(options, kept_fp32=typed.kept_fp32, timing_cache=cache)
         built = build_plan(typed.model, options, library, shown.build)
         seconds = time.perf_counter() - begun
         realised = read_inspector(built.layers)
         check_realised(realised, asked=precision, graph_share=typed.share, least=least_share, source=str(path))
-        about = PlanManifest(
-            model=_manifest(request, typed),
-            plan=hashlib.sha256(built.content).hexdigest(),
-            onnx=source.name,
-            tensorrt=library.version,
-            gpu=library.gpu.name,
-            compute_capability=library.gpu.compute_capability,
-            precision=request.precision,
-            realised=realised.to_dict(precision),
-            kept_fp32=typed.reasons,
-            profile=request.profile,
-            options=_named(options, size, batch, outputs, keep),
-        )
+        plan_hash = hashlib.sha256(built.content).hexdigest()
+        about = about.model_copy(update={"plan": plan_hash, "realised": realised.to_dict(precision)})
         shown.say("comparing with ONNX Runtime")
         with finished_files(path, manifest_path(path)) as (plan_path, about_path):
             plan_path.write_bytes(built.content)
             batches = parity_batches(pictures, request.profile)
             parity = check_plan(PlanFile(plan_path, about), request.file, batches, differing=differing)
             about = about.model_copy(update={"parity": parity.to_dict()})
-            done = BuildReport(
-                path,
-                about,
-                len(built.content),
-                seconds,
-                realised,
-                parity,
-                images or "made-up pictures",
-                options.timing_cache,
-                built.layers,
-            )
+            about_path.write_text(about.to_json())
+            seen = images or "made-up pictures"
+            done = BuildReport(path, about, len(built.content), seconds, realised, parity, seen, cache, built.layers)
             if report is not None:
                 with finished_file(report) as json_file:
                     json_file.write_text(json.dumps(done.to_dict(), indent=1) + "\n")
@@ -169,8 +146,45 @@ def build_engine(
                     "Give pictures of your own (--images), keep layers in fp32 (--keep), allow more (--differing), or "
                     "build with --precision fp32."
                 )
-            about_path.write_text(about.to_json())
     return done
+
+
+def _cache_file(asked: str | os.PathLike[str] | None, library: TensorRT) -> Path | None:
+    if asked is None:
+        return None
+    if asked == "default":
+        return default_path(library.version, library.gpu)
+    if not Path(asked).exists():
+        check_place(asked)
+    return Path(asked)
+
+
+def _about(request: Request, typed: TypedGraph, library: TensorRT, options: dict[str, Any]) -> PlanManifest:
+    """What is known before the build, and whether it can be written down: better found now than after minutes.
+
+    Raises:
+        ConfigError: a name that no manifest holds.
+    """
+    try:
+        return PlanManifest(
+            model=_manifest(request, typed),
+            plan="",
+            onnx=request.file.path.name,
+            tensorrt=library.version,
+            gpu=library.gpu.name,
+            compute_capability=library.gpu.compute_capability,
+            precision=request.precision,
+            realised={},
+            kept_fp32=typed.reasons,
+            profile=request.profile,
+            options=PlanOptions(**options),
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(
+            f"{'.'.join(map(str, first['loc']))}: {first['input']!a} cannot be kept in the manifest "
+            f"({first['msg']}). Rename it."
+        ) from error
 
 
 def _typed(request: Request, major: int, pictures: Image, keep: Sequence[str]) -> TypedGraph:
@@ -198,19 +212,19 @@ def _named(
     batch: Sequence[int] | None,
     outputs: str,
     keep: Sequence[str],
-) -> PlanOptions:
+) -> dict[str, Any]:
     """For the sentence that says how to build it again."""
-    return PlanOptions(
-        size=",".join(f"{height}x{width}" for height, width in size) if size else None,
-        batch=",".join(map(str, batch)) if batch else None,
-        outputs="raw" if outputs == "raw" else None,
-        keep=tuple(keep),
-        workspace=options.workspace_gib,
-        opt_level=options.opt_level,
-        aux_streams=options.aux_streams,
-        version_compatible=options.version_compatible,
-        hardware_compatible=options.hardware_compatible,
-    )
+    return {
+        "size": ",".join(f"{height}x{width}" for height, width in size) if size else None,
+        "batch": ",".join(map(str, batch)) if batch else None,
+        "outputs": "raw" if outputs == "raw" else None,
+        "keep": tuple(keep),
+        "workspace": options.workspace_gib,
+        "opt_level": options.opt_level,
+        "aux_streams": options.aux_streams,
+        "version_compatible": options.version_compatible,
+        "hardware_compatible": options.hardware_compatible,
+    }
 
 
 def write_graph(

@@ -600,3 +600,14 @@ def test_version_8_is_asked_for_fp32_decoders_and_told_to_keep_nodes(tmp_path: P
     constraints = {"OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS"}
     assert constraints & set(wish.flags) == {"PREFER_PRECISION_CONSTRAINTS"}
     assert constraints & set(order.flags) == {"OBEY_PRECISION_CONSTRAINTS"}
+
+
+@pytest.mark.parametrize("name", ["a\nb.onnx", "a\x1b[2J.onnx"])
+def test_a_name_that_no_manifest_holds_is_refused_before_minutes_are_spent(tmp_path: Path, name: str) -> None:
+    made = write(tmp_path)
+    made.path.rename(tmp_path / name)
+
+    with simulate() as machine:
+        with pytest.raises(ConfigError, match=r"onnx: 'a\\.* cannot be kept in the manifest .*Rename it"):
+            build_engine(tmp_path / name, tmp_path / "model.trt", timing_cache=None)
+        assert machine.world.builds == []
