@@ -17,8 +17,10 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 from simulated import onnx_rules
+from simulated.plan import read
 from simulated.trt_builder import Builder
 from simulated.trt_engine import Engine
+from simulated.trt_network import Network
 
 CONVOLUTIONS = ("segmentation.conv", "normals.conv", "age.conv")
 Change = Callable[[onnx.GraphProto], None]
@@ -169,3 +171,23 @@ def copy_pair(plan: Path, folder: Path) -> Path:
     for path in (plan, plan.with_name(f"{plan.name}.json")):
         shutil.copy(path, folder / path.name)
     return folder / plan.name
+
+
+def graph_of(plan: Path) -> onnx.ModelProto:
+    """What the simulated TensorRT was given."""
+    found = read(plan.read_bytes())
+    assert found is not None
+    return onnx.load_model_from_string(found[1])
+
+
+def networks(patch: pytest.MonkeyPatch) -> list[Network]:
+    """Those that are made from now on."""
+    made: list[Network] = []
+    create = Builder.create_network
+
+    def spied(self: Builder, flags: int = 0) -> Network:
+        made.append(create(self, flags))
+        return made[-1]
+
+    patch.setattr(Builder, "create_network", spied)
+    return made
