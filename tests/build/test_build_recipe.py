@@ -15,7 +15,7 @@ import build_subjects as subjects
 import numpy as np
 import onnx
 import pytest
-from build_subjects import pair, write
+from build_subjects import graph_of, pair, write
 from simulated.simulate import VERSIONS, simulate
 from simulated.trt_engine import Engine
 from simulated.trt_network import Network
