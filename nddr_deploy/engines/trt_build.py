@@ -144,8 +144,8 @@ def _set_precision(library: TensorRT, builder: Any, network: Any, config: Any, o
         if options.precision == "int8":
             config.set_flag(trt.BuilderFlag.INT8)
         if _keep_fp32(trt, network, options.kept_fp32):
-            # Nodes beyond FP16 must be FP32, or there is no plan. For decoders alone it is a wish: 8.6 refuses to be bound
-            # where it has to fuse them, and the comparison after the build sees what that costs.
+            # Nodes beyond FP16 must be FP32, or there is no plan. For decoders alone it is a wish: 8.6 refuses to be
+            # bound where it has to fuse them, and the comparison after the build sees what that costs.
             if options.kept_fp32:
                 config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
             else:
