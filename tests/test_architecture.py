@@ -7,8 +7,10 @@ import os
 import pkgutil
 import subprocess
 import sys
+from fnmatch import fnmatch
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
 
@@ -89,3 +91,11 @@ def test_every_backend_of_the_table_exists() -> None:
     for target in engines.BACKENDS.values():
         module, _, name = target.partition(":")
         assert hasattr(import_module(module), name)
+
+
+def test_no_folder_of_tests_has_a_name_that_pytest_leaves_out(pytestconfig: pytest.Config) -> None:
+    left_out = pytestconfig.getini("norecursedirs")  # by default "build" is one
+
+    folders = {path.parent.name for path in Path(__file__).parent.rglob("test_*.py")}
+
+    assert [folder for folder in folders if any(fnmatch(folder, pattern) for pattern in left_out)] == []
