@@ -6,6 +6,7 @@ Outputs are compared by their range: FP16 rounds every layer's values to 11 bits
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from nddr_deploy.preprocess import Image
 from nddr_deploy.tasks.base import Array
 
 PROMISED = 1e-2
-PHOTOS = Path("/work/shared/data/photos")
+PHOTOS = Path(os.environ.get("NDDR_TEST_DATA", Path(__file__).parents[3] / "shared" / "data")) / "photos"
 
 
 def converted(model: onnx.ModelProto, images: Image, **options: Any) -> Fp16Graph:
