@@ -12,7 +12,7 @@ from gpu_steps.pictures import evaluation_images
 from gpu_steps.work import Work
 from nddr_deploy import open_engine
 from nddr_deploy.build.recipe import write_graph
-from nddr_deploy.build.typed import run_bytes
+from nddr_deploy.engines.run_bytes import run_bytes
 from nddr_deploy.errors import ParityError
 
 TOLERANCE = 1e-2  # of a head's range in FP32: what FP16 may cost

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import onnx
 
-from nddr_deploy import optional
-from nddr_deploy.engines.machine import default_threads
+from nddr_deploy.engines.run_bytes import run_bytes
 from nddr_deploy.engines.trt_build import DECODING
 from nddr_deploy.errors import unknown_choice
 from nddr_deploy.graph.fp16 import Kept, beyond_fp16, to_fp16
 from nddr_deploy.graph.ranges import scan_ranges
 from nddr_deploy.graph.tensorrt_lint import check_for_tensorrt
 from nddr_deploy.preprocess import Image
-from nddr_deploy.tasks.base import Array
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -61,7 +60,7 @@ def typed_graph(
             raise unknown_choice("keep", name, sorted(nodes))
     if precision == "fp32":
         return TypedGraph(model, (), (), 1.0)
-    ranges = scan_ranges(model, run_bytes, images)
+    ranges = scan_ranges(model, partial(run_bytes, extra="gpu"), images)
     if major == 8:
         beyond = [entry for entry in beyond_fp16(model, ranges) if not entry.node.startswith(DECODING)]
         beyond += [Kept(name, "it was asked to stay in FP32") for name in keep]
@@ -81,17 +80,6 @@ def asked_share(model: onnx.ModelProto, precision: str, kept: Collection[str]) -
     else:
         asked = [node for node in weighted if node.name not in kept]
     return len(asked) / len(weighted) if weighted else 1.0
-
-
-def run_bytes(model: bytes) -> Callable[[Image], Mapping[str, Array]]:
-    """ONNX Runtime on the CPU, for passes that need a graph to be run."""
-    session = optional.load("nddr_deploy.engines.ort:open_session", extra="gpu")(model, threads=default_threads())
-    names = [output.name for output in session.get_outputs()]
-
-    def run(images: Image) -> Mapping[str, Array]:
-        return dict(zip(names, session.run(names, {"images": images}), strict=True))
-
-    return run
 
 
 def _dequantised(name: str, made_by: Mapping[str, onnx.NodeProto]) -> bool:

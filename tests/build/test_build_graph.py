@@ -11,9 +11,10 @@ import onnx
 import pytest
 
 from nddr_deploy.build.recipe import write_graph
-from nddr_deploy.build.typed import asked_share, run_bytes
+from nddr_deploy.build.typed import asked_share
 from nddr_deploy.engines import open_engine
 from nddr_deploy.engines.onnx_file import OnnxFile
+from nddr_deploy.engines.run_bytes import run_bytes
 from nddr_deploy.errors import ConfigError, ModelFileError
 from nddr_deploy.evaluate.decode import decode_batch
 
