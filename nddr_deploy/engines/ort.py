@@ -49,8 +49,8 @@ class OrtEngine(Engine):
         self._session = None
 
 
-def open_session(model: Path | bytes, *, threads: int) -> onnxruntime.InferenceSession:
-    """A session on the CPU provider and on nothing else, with all graph optimisations.
+def open_session(model: Path | bytes, *, threads: int, as_written: bool = False) -> onnxruntime.InferenceSession:
+    """A session on the CPU provider and on nothing else, with all graph optimisations unless it is said otherwise.
 
     Threads keep spinning for a moment after a pass (the library's default): that is the fastest where the machine is
     ours, and a session of one thread has none to spin.
@@ -58,15 +58,19 @@ def open_session(model: Path | bytes, *, threads: int) -> onnxruntime.InferenceS
     Args:
         model: an ONNX file, or its bytes.
         threads: inside an operator; operators run one after the other.
+        as_written: node by node, nothing fused: what a graph means, however slow.
 
     Raises:
         ModelFileError: ONNX Runtime cannot load it.
         UnsupportedError: it would run elsewhere than on the CPU provider.
     """
     name = str(model) if isinstance(model, Path) else "the model"
+    options = session_options(threads)
+    if as_written:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         session = onnxruntime.InferenceSession(
-            model if isinstance(model, bytes) else str(model), session_options(threads), providers=[PROVIDER]
+            model if isinstance(model, bytes) else str(model), options, providers=[PROVIDER]
         )
     except Exception as error:  # its exceptions share no base class
         raise ModelFileError(

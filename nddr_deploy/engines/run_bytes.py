@@ -20,6 +20,7 @@ def run_bytes(
     Args:
         model: a serialised ONNX model.
         threads: of one pass; None is `machine.default_threads()`.
+        as_written: with graph optimisation off: a graph for TensorRT means what it says only then.
         extra: which of the package's extras to name where ONNX Runtime is not installed.
 
     Returns:
@@ -30,7 +31,7 @@ def run_bytes(
         ModelFileError: it cannot load the graph.
     """
     session = optional.load("nddr_deploy.engines.ort:open_session", extra=extra)(
-        model, threads=threads or default_threads()
+        model, threads=threads or default_threads(), as_written=as_written
     )
     names = [output.name for output in session.get_outputs()]
 
