@@ -13,7 +13,7 @@ from nddr_deploy.tasks.base import Array
 
 
 def run_bytes(
-    model: bytes, *, threads: int | None = None, extra: str = "cpu"
+    model: bytes, *, threads: int | None = None, as_written: bool = False, extra: str = "cpu"
 ) -> Callable[[Image], Mapping[str, Array]]:
     """ONNX Runtime on the CPU, on any graph that takes `images`; it needs no manifest.
 
