@@ -16,6 +16,7 @@ BACKENDS = {
     "torch": "nddr_deploy.engines.eager:TorchEngine",
     "torch-cuda": "nddr_deploy.engines.eager_gpu:TorchCudaEngine",
     "onnxruntime": "nddr_deploy.engines.ort:OrtEngine",
+    "onnxruntime-as-written": "nddr_deploy.engines.ort_as_written:OrtAsWrittenEngine",
     "onnxruntime-cuda": "nddr_deploy.engines.ort_gpu:OrtCudaEngine",
     "onnxruntime-tensorrt": "nddr_deploy.engines.ort_gpu:OrtTensorRTEngine",
     "openvino": "nddr_deploy.engines.openvino:OpenVinoEngine",
@@ -25,13 +26,14 @@ BACKENDS = {
 SUFFIXES = {
     ".pt": ("torch", "torch-cuda"),
     ".safetensors": ("torch", "torch-cuda"),
-    ".onnx": ("onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino"),
+    ".onnx": ("onnxruntime", "onnxruntime-as-written", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino"),
     ".trt": ("tensorrt",),
 }
 EXTRAS = {
     "torch": "train",
     "torch-cuda": "train",
     "onnxruntime": "cpu",
+    "onnxruntime-as-written": "cpu",
     "onnxruntime-cuda": "gpu",
     "onnxruntime-tensorrt": "gpu",
     "openvino": "cpu",
