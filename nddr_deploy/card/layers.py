@@ -6,7 +6,8 @@ from collections.abc import Collection
 
 import onnx
 
-from nddr_deploy.card.schema import Layer, Precision
+from nddr_deploy.card.fields import Precision
+from nddr_deploy.card.schema import Layer
 from nddr_deploy.graph.fp16_limits import Kept
 from nddr_deploy.graph.inference import tensor_types
 from nddr_deploy.graph.roles import Flow

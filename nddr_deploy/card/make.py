@@ -11,24 +11,21 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
+from nddr_deploy.card.card_file import card_path, page_path
 from nddr_deploy.card.content import content_of
 from nddr_deploy.card.layers import layers_of
+from nddr_deploy.card.measured import Choice, Latency, Parity
 from nddr_deploy.card.probes import take_probes
 from nddr_deploy.card.schema import (
     Calibration,
     Card,
-    Choice,
     Equalisation,
     Evaluation,
     HeadMetric,
-    Latency,
     Link,
     ModelFile,
-    Parity,
     Search,
-    card_path,
     finite,
-    page_path,
 )
 from nddr_deploy.engines.base import Engine
 from nddr_deploy.engines.onnx_file import OnnxFile

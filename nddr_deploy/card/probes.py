@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nddr_deploy.card.schema import MachineFacts, Probe, Probes
+from nddr_deploy.card.measured import MachineFacts, Probe, Probes
 from nddr_deploy.engines.base import Engine
 from nddr_deploy.engines.machine import describe_machine
 from nddr_deploy.errors import InputError

@@ -1,0 +1,163 @@
+"""The images on which each head lost most, as small pictures that a page holds inside."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nddr_deploy.card.figures import value_text
+from nddr_deploy.preprocess import Image
+from nddr_deploy.tasks.base import Array, Task
+from nddr_deploy.tasks.palette import Colour
+
+if TYPE_CHECKING:
+    from nddr_deploy.evaluate.sample_scores import SampleScores
+
+WORST = 3
+WIDEST = 320  # pixels of a picture in the page: three heads' worst images stay well below a megabyte
+JPEG_QUALITY = 88
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture.
+
+    Attributes:
+        title: below it.
+        alt: for those who cannot see it.
+        uri: `data:image/...`.
+        width, height: in pixels.
+    """
+
+    title: str
+    alt: str
+    uri: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image's panels for one task.
+
+    Attributes:
+        task: its name.
+        name: of the image in its data.
+        caption: what it lost.
+        panels: frame, FP32, this model, what differs, truth where there is one.
+        legend: of the task.
+    """
+
+    task: str
+    name: str
+    caption: str
+    panels: tuple[Panel, ...]
+    legend: tuple[tuple[str, Colour], ...] = ()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One image with both models' results.
+
+    Attributes:
+        name: of the image.
+        image: RGB uint8 (H, W, 3).
+        before, after: task -> decoded result of FP32 and of this model, at the image's size.
+        truth: task -> target; empty without labels.
+    """
+
+    name: str
+    image: Image
+    before: Mapping[str, Array]
+    after: Mapping[str, Array]
+    truth: Mapping[str, Array]
+
+
+def worst_pictures(
+    tasks: Sequence[Task],
+    before: SampleScores,
+    after: SampleScores,
+    look: Callable[[int], Seen],
+    *,
+    count: int = WORST,
+    this: str = "this model",
+) -> tuple[Picture, ...]:
+    """For each task the images that lose most in its headline metric, the worst first.
+
+    Args:
+        tasks: in the page's order.
+        before, after: FP32's and this model's scores on the same images.
+        look: place of an image -> the image with both results; asked only for those that are shown.
+        count: images per task.
+        this: what the model is called in titles, as in "INT8".
+    """
+    pictures = []
+    for task in tasks:
+        unit = task.metrics[task.headline].unit
+        then, now = (scores.per_sample(task.name, task.headline) for scores in (before, after))
+        for place in before.worst(after, task.name, task.headline, count):
+            values = [None if np.isnan(value) else float(value) for value in (then[place], now[place])]
+            text = [value_text(value, unit) for value in values]
+            caption = f"{task.headline} on this image {text[0]} with FP32, {text[1]} with {this}."
+            pictures.append(picture_of(task, look(place), caption, this))
+    return tuple(pictures)
+
+
+def picture_of(task: Task, seen: Seen, caption: str, this: str) -> Picture:
+    """One image's panels: of a pooled task the image and, in words, what both say."""
+    alt = f"{seen.name}, {task.name}"
+    frame = panel(seen.image, "image", f"{alt}: the image itself")
+    if task.head == "pooled":
+        said = [
+            f"FP32 says {task.caption(seen.before[task.name])}",
+            f"{this} says {task.caption(seen.after[task.name])}",
+        ]
+        if task.name in seen.truth:
+            said.append(f"the truth is {_truth_words(task, seen.truth[task.name])}")
+        return Picture(task.name, seen.name, f"{caption} {', '.join(said)}.", (frame,))
+    drawn = [task.render(result[task.name], seen.image) for result in (seen.before, seen.after)]
+    difference = np.abs(drawn[0].astype(np.int16) - drawn[1]).max(axis=2).astype(np.uint8)
+    panels = [
+        frame,
+        panel(drawn[0], "FP32", f"{alt}: result of FP32", smooth=False),
+        panel(drawn[1], this, f"{alt}: result of {this}", smooth=False),
+        panel(np.repeat(difference[..., None], 3, axis=2), "what differs", f"{alt}: bright where both differ"),
+    ]
+    if task.name in seen.truth:
+        truth = task.render(seen.truth[task.name], seen.image)
+        panels.append(panel(truth, "truth", f"{alt}: the truth", smooth=False))
+    return Picture(task.name, seen.name, caption, tuple(panels), tuple(task.legend()))
+
+
+def panel(picture: Image, title: str, alt: str, *, smooth: bool = True) -> Panel:
+    """A picture for the page, at most `WIDEST` wide: PNG or JPEG, whichever is smaller.
+
+    Args:
+        picture: RGB uint8 (H, W, 3).
+        title, alt: see `Panel`.
+        smooth: whether neighbours may be averaged; colours that stand for something may not.
+    """
+    import cv2
+
+    height, width = picture.shape[:2]
+    if width > WIDEST:
+        size = (WIDEST, max(1, round(height * WIDEST / width)))
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if smooth else cv2.INTER_NEAREST)
+    turned = np.ascontiguousarray(picture[..., ::-1])  # cv2 writes BGR
+    forms = {
+        "png": cv2.imencode(".png", turned, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes(),
+        "jpeg": cv2.imencode(".jpg", turned, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes(),
+    }
+    form = min(forms, key=lambda name: len(forms[name]))
+    uri = f"data:image/{form};base64,{base64.b64encode(forms[form]).decode()}"
+    return Panel(title, alt, uri, picture.shape[1], picture.shape[0])
+
+
+def _truth_words(task: Task, target: Array) -> str:
+    if task.kind == "classification":
+        return str(task.options()["classes"][int(target)])
+    return task.caption(target)

@@ -1,0 +1,135 @@
+"""The page's sections on what was measured: every head, the worst images, speed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nddr_deploy.card.bars import interval_bar, length_bar
+from nddr_deploy.card.elements import PRECISIONS, count, mark, section
+from nddr_deploy.card.figures import change_text, interval_text, times_text, value_text
+from nddr_deploy.card.markup import Html, table, tag, together
+from nddr_deploy.card.measured import Latency
+from nddr_deploy.card.schema import Card
+
+if TYPE_CHECKING:
+    from nddr_deploy.card.pictures import Picture
+
+
+def heads(card: Card) -> Html | None:
+    if not card.heads:
+        return None
+    rows = []
+    for head in card.heads:
+        metric = tag("strong", head.metric) if head.headline else head.metric
+        rows.append(
+            (
+                together((f"{head.task} ", metric)),
+                value_text(head.before, head.unit),
+                value_text(head.after, head.unit),
+                change_text(head.change, head.unit),
+                interval_text(head.low, head.high, head.unit),
+                interval_bar(head),
+                head.budget or "",
+                mark(head.met) if head.budget is not None else "",
+            )
+        )
+    truth = (
+        ""
+        if card.evaluation is None or card.evaluation.labelled
+        else (
+            " There are no labels: FP32's own results are the truth here, so FP32 is perfect, and the change is how "
+            "far this model disagrees with it."
+        )
+    )
+    return section(
+        "Every head, before and after",
+        f"FP32 and this model on the same images, with the 95 % interval of the change (paired bootstrap over images). "
+        f"In the drawings worse is left of the line and better is right; what a budget forbids is shaded.{truth}",
+        table(
+            "Metrics of every head",
+            ("Head and metric", "FP32", "This model", "Change", "95 % interval", "Worse | better", "Budget", "Verdict"),
+            rows,
+            numbers=(1, 2, 3, 4),
+        ),
+    )
+
+
+def worst(pictures: Sequence[Picture]) -> Html | None:
+    if not pictures:
+        return None
+    parts: list[Html] = []
+    for task in dict.fromkeys(picture.task for picture in pictures):
+        own = [picture for picture in pictures if picture.task == task]
+        parts.append(tag("h3", task))
+        parts.append(_legend(own[0].legend))
+        for picture in own:
+            panels = [
+                tag(
+                    "div",
+                    tag("img", src=panel.uri, alt=panel.alt, width=float(panel.width), height=float(panel.height)),
+                    panel.title,
+                )
+                for panel in picture.panels
+                if panel.uri.startswith("data:image/")
+            ]
+            caption = tag("figcaption", tag("strong", picture.name), f": {picture.caption}")
+            parts.append(tag("figure", caption, tag("div", *panels, class_="panels"), class_="worst"))
+    return section("The worst images", "Those on which each head lost most against FP32.", *parts)
+
+
+def _legend(rows: Sequence[tuple[str, tuple[int, int, int]]]) -> Html:
+    items = [
+        tag("li", tag("span", style=f"background: rgb({red}, {green}, {blue})"), text)
+        for text, (red, green, blue) in rows
+    ]
+    return tag("ul", *items, class_="legend") if items else Html("")
+
+
+def latency(card: Card) -> Html | None:
+    latency = card.latency
+    if latency is None:
+        return None
+    fastest = max((case.speedup for case in latency.cases), default=1.0)
+    rows = [
+        (
+            case.label,
+            case.device,
+            f"{case.median_ms:.2f}",
+            f"{case.low_ms:.2f} to {case.high_ms:.2f}",
+            times_text(case.speedup),
+            f"{case.speedup_low:.2f} to {case.speedup_high:.2f}",
+            length_bar(case.speedup, fastest),
+        )
+        for case in latency.cases
+    ]
+    chosen = None
+    if card.choice is not None:
+        choice = card.choice
+        chosen = tag(
+            "p",
+            tag("strong", "Chosen: "),
+            f"{choice.backend}, {PRECISIONS[choice.precision]}, {count(choice.threads, 'thread')}, "
+            f"{choice.median_ms:.2f} ms on {choice.machine.cpu}. {choice.why}",
+        )
+    return section(
+        "Speed",
+        f"On {latency.machine.cpu} ({count(latency.machine.cores, 'core')}), {_about_clock(latency)}. "
+        "Other machines differ: nddr-verify measures yours.",
+        table(
+            "Time of a pass",
+            ("Case", "Runs on", "ms a pass", "Over rounds", "Speed-up", "Over rounds", "Speed-up, drawn"),
+            rows,
+            numbers=(2, 3, 4, 5),
+        ),
+        chosen,
+    )
+
+
+def _about_clock(latency: Latency) -> str:
+    clock = "time of the processor" if latency.clock == "processor" else "time by the clock"
+    images, height, width, _ = latency.images
+    return (
+        f"{count(latency.threads, 'thread')}, {count(images, 'image')} of {width} × {height} px a pass; {clock}, the "
+        f"cases taking turns in {count(latency.rounds, 'round')}"
+    )
