@@ -205,7 +205,7 @@ def test_pairs_per_tensor_and_per_channel_and_in_constant_nodes_are_taken() -> N
             "QuantizeLinear node 'x.q' has 3 scales for an activation",
         ),
         (read_as_integers, "Cast node 'again' reads the integers of QuantizeLinear node 'x.q'"),
-        (computed_scale, "the scale of QuantizeLinear node 'x.q' is computed"),
+        (computed_scale, "The scale of QuantizeLinear node 'x.q' is computed"),
         (integer_operator, "DynamicQuantizeLinear node 'dynamic' computes with integers"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
