@@ -6,7 +6,7 @@ from nddr_deploy.card.figures import change_text, interval_text, times_text
 from nddr_deploy.card.markup import Html, tag
 from nddr_deploy.card.schema import HeadMetric
 
-WIDTH, HEIGHT = 180.0, 22.0
+WIDTH, HEIGHT = 150.0, 22.0
 MIDDLE, REACH = WIDTH / 2, WIDTH / 2 - 6
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nddr_deploy.card import model_html, results_html
 from nddr_deploy.card.elements import PRECISIONS, count
-from nddr_deploy.card.figures import change_text, size_text, times_text, value_text
+from nddr_deploy.card.figures import allowed_text, change_text, size_text, times_text, value_text
 from nddr_deploy.card.markup import Html, tag, together
 from nddr_deploy.card.schema import Card, HeadMetric
 from nddr_deploy.card.style import CSS
@@ -31,8 +31,8 @@ def render(card: Card, pictures: Sequence[Picture] = ()) -> str:
         _verdict(card),
         _facts(card),
         results_html.heads(card),
-        results_html.worst(pictures),
         results_html.latency(card),
+        results_html.worst(pictures),
         model_html.layers(card),
         model_html.equalisation(card),
         model_html.data(card),
@@ -77,16 +77,16 @@ def _verdict(card: Card) -> Html:
     else:
         title, kind = f"{'The' if len(promised) == 1 else 'All'} {count(len(promised), 'budget', True)} met", "met"
     shown = promised or [head for head in card.heads if head.headline]
-    items = [tag("li", _in_words(head), class_=None) for head in shown]
+    items = [tag("li", _in_words(head)) for head in shown]
     return tag("section", tag("h2", title), tag("ul", *items) if items else None, class_=f"verdict {kind}")
 
 
 def _in_words(head: HeadMetric) -> Html:
     before, after = value_text(head.before, head.unit), value_text(head.after, head.unit)
-    text = f"{head.metric} {before} → {after} ({change_text(head.change, head.unit)}"
+    text = f" {head.metric} {before} → {after}: {change_text(head.change, head.unit)}"
     if head.budget is not None:
-        text += f"; budget {head.budget}: {'met' if head.met else 'missed'}"
-    return together((tag("strong", head.task), f" {text})"))
+        text += f" of {allowed_text(head)} allowed{'' if head.met else ', missed'}"
+    return together((tag("strong", head.task), text))
 
 
 def _facts(card: Card) -> Html:

@@ -23,7 +23,7 @@ def tag(element: str, /, *children: str | None, **attributes: str | float | bool
     """
     written = "".join(_attribute(key, value) for key, value in attributes.items())
     inside = together(children)
-    return Html(f"<{element}{written}>" if element in _EMPTY else f"<{element}{written}>{inside}</{element}>")
+    return Html(f"<{element}{written}/>" if element in _EMPTY else f"<{element}{written}>{inside}</{element}>")
 
 
 def together(children: Iterable[str | None]) -> Html:
@@ -72,6 +72,7 @@ def table(
     return tag("div", whole, class_="scroll", role="region", aria_label=label, tabindex="0")
 
 
+# Written with a slash, which SVG needs and HTML passes over.
 _EMPTY = {"img", "meta", "br", "line", "rect", "circle"}
 
 

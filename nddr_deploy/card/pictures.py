@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 WORST = 3
 WIDEST = 320  # pixels of a picture in the page: three heads' worst images stay well below a megabyte
 JPEG_QUALITY = 88
+LOUDER = 8  # a difference of four degrees or of one class can be seen
 
 
 @dataclass(frozen=True)
@@ -120,12 +121,13 @@ def picture_of(task: Task, seen: Seen, caption: str, this: str) -> Picture:
             said.append(f"the truth is {_truth_words(task, seen.truth[task.name])}")
         return Picture(task.name, seen.name, f"{caption} {', '.join(said)}.", (frame,))
     drawn = [task.render(result[task.name], seen.image) for result in (seen.before, seen.after)]
-    difference = np.abs(drawn[0].astype(np.int16) - drawn[1]).max(axis=2).astype(np.uint8)
+    differs = np.abs(drawn[0].astype(np.int16) - drawn[1]).max(axis=2, keepdims=True)
+    shown = np.repeat((LOUDER * differs).clip(0, 255).astype(np.uint8), 3, axis=2)
     panels = [
         frame,
         panel(drawn[0], "FP32", f"{alt}: result of FP32", smooth=False),
         panel(drawn[1], this, f"{alt}: result of {this}", smooth=False),
-        panel(np.repeat(difference[..., None], 3, axis=2), "what differs", f"{alt}: bright where both differ"),
+        panel(shown, f"what differs, {LOUDER}× as bright", f"{alt}: bright where both differ"),
     ]
     if task.name in seen.truth:
         truth = task.render(seen.truth[task.name], seen.image)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from nddr_deploy.card.bars import interval_bar, length_bar
 from nddr_deploy.card.elements import PRECISIONS, count, mark, section
-from nddr_deploy.card.figures import change_text, interval_text, times_text, value_text
+from nddr_deploy.card.figures import allowed_text, change_text, interval_text, times_text, value_text
 from nddr_deploy.card.markup import Html, table, tag, together
 from nddr_deploy.card.measured import Latency
-from nddr_deploy.card.schema import Card
+from nddr_deploy.card.schema import Card, HeadMetric
 
 if TYPE_CHECKING:
     from nddr_deploy.card.pictures import Picture
@@ -19,21 +19,19 @@ if TYPE_CHECKING:
 def heads(card: Card) -> Html | None:
     if not card.heads:
         return None
-    rows = []
-    for head in card.heads:
-        metric = tag("strong", head.metric) if head.headline else head.metric
-        rows.append(
-            (
-                together((f"{head.task} ", metric)),
-                value_text(head.before, head.unit),
-                value_text(head.after, head.unit),
-                change_text(head.change, head.unit),
-                interval_text(head.low, head.high, head.unit),
-                interval_bar(head),
-                head.budget or "",
-                mark(head.met) if head.budget is not None else "",
-            )
+    rows = [
+        (
+            head.task,
+            tag("strong", head.metric) if head.headline else head.metric,
+            value_text(head.before, head.unit),
+            value_text(head.after, head.unit),
+            _change(head),
+            interval_bar(head),
+            allowed_text(head),
+            mark(head.met) if head.budget is not None else "",
         )
+        for head in card.heads
+    ]
     truth = (
         ""
         if card.evaluation is None or card.evaluation.labelled
@@ -48,11 +46,25 @@ def heads(card: Card) -> Html | None:
         f"In the drawings worse is left of the line and better is right; what a budget forbids is shaded.{truth}",
         table(
             "Metrics of every head",
-            ("Head and metric", "FP32", "This model", "Change", "95 % interval", "Worse | better", "Budget", "Verdict"),
+            (
+                "Head",
+                "Metric",
+                "FP32",
+                "This model",
+                "Change and interval",
+                "Worse | better",
+                "May change by",
+                "Verdict",
+            ),
             rows,
-            numbers=(1, 2, 3, 4),
+            numbers=(2, 3, 4, 6),
         ),
     )
+
+
+def _change(head: HeadMetric) -> Html:
+    interval = interval_text(head.low, head.high, head.unit)
+    return together((change_text(head.change, head.unit), tag("small", interval)))
 
 
 def worst(pictures: Sequence[Picture]) -> Html | None:

@@ -24,7 +24,7 @@ main { max-width: 68rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
 h1 { font-size: 1.75rem; line-height: 1.2; margin: 0.1rem 0 0.35rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; line-height: 1.3; margin: 0 0 0.35rem; }
 h3 { font-size: 1rem; margin: 1.4rem 0 0.4rem; }
-p { margin: 0.35rem 0 0.8rem; max-width: 46rem; }
+p { margin: 0.35rem 0 0.8rem; max-width: 54rem; }
 .over { color: var(--soft); font-size: 0.85rem; margin: 0; }
 .soft { color: var(--soft); }
 section {
@@ -51,14 +51,14 @@ section {
 .scroll:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 table { border-collapse: collapse; width: 100%; font-size: 0.92rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding-bottom: 0.4rem; }
-th, td { text-align: left; padding: 0.42rem 0.75rem; border-bottom: 1px solid var(--line); vertical-align: middle; }
+th, td { text-align: left; padding: 0.42rem 0.6rem; border-bottom: 1px solid var(--line); vertical-align: middle; }
 th:first-child, td:first-child { padding-left: 0.2rem; }
 tbody tr:last-child > * { border-bottom: 0; }
 thead th { color: var(--soft); font-weight: 600; font-size: 0.82rem; white-space: nowrap; border-bottom-width: 2px; }
 tbody th { font-weight: 500; }
 tbody tr:hover > * { background: var(--faint); }
 .number { text-align: right; white-space: nowrap; }
-.quiet { white-space: nowrap; }
+td small { display: block; color: var(--soft); font-size: 0.84em; }
 .tall { max-height: 26rem; overflow: auto; }
 .tall thead th { position: sticky; top: 0; background: var(--sheet); }
 code, .hash {
