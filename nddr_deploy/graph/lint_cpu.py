@@ -30,8 +30,8 @@ def bias(graph: QuantisedFlow, target: Target) -> Found:
             yield (
                 layer.number,
                 f"{graph.named(layer.number)} has the bias {name!r} in float; ONNX Runtime fuses its integer "
-                "convolution only with an int32 bias whose scale is that of the input times that of the weights. "
-                "Quantise the bias so.",
+                "convolution with an int32 bias whose scale is that of the input times that of the weights, and only "
+                "late versions make one themselves. Quantise the bias so.",
             )
             continue
         problem = _bias_problem(graph, layer, graph.grid(dequantiser))
@@ -128,7 +128,7 @@ def bounds_in_grid(graph: QuantisedFlow, target: Target) -> Found:
         elif len(graph.node(reader).input) < 3:
             yield (
                 number,
-                f"{graph.named(reader)} has no zero point, without which ONNX Runtime does not fuse "
+                f"{graph.named(reader)} has no zero point, without which not every ONNX Runtime fuses "
                 f"{graph.named(number)}. Write the zero point 0 down.",
             )
 

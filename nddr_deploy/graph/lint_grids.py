@@ -63,8 +63,8 @@ def integer_type(graph: QuantisedFlow, target: Target) -> Found:
         kind = graph.grid(number).kind
         is_weight = number not in graph.flow.reached
         what = "weights" if is_weight else "values"
-        if kind == TensorProto.INT32 or kind == _expected(target, is_weight):
-            continue  # an int32 bias has rules of its own
+        if kind in (TensorProto.INT32, TensorProto.UNDEFINED, _expected(target, is_weight)):
+            continue  # an int32 bias and a zero point that is computed have rules of their own
         if target != "cpu":
             reason = "TensorRT takes int8, signed (unsigned is ONNX Runtime's form for CPUs)"
         elif is_weight:

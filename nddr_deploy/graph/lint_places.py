@@ -70,8 +70,8 @@ def concat(graph: QuantisedFlow, target: Target) -> Found:
             yield (
                 number,
                 f"{graph.named(number)} joins {other[0]!r}, on {other[1]}, into {node.output[0]!r}, on {grid}; all "
-                "inputs of a Concat and its output share one scale, or it is computed in float and rounded twice. "
-                "Give all of them the scale of the output.",
+                "inputs of a Concat and its output share one scale, or values are rounded twice on the way. Give "
+                "all of them the scale of the output.",
             )
 
 

@@ -218,7 +218,7 @@ class QuantisedFlow:
         if zero_point in constants:
             return int(constants[zero_point].data_type)
         if node.op_type == "QuantizeLinear":
-            return output_dtype or int(TensorProto.UINT8)
+            return int(TensorProto.UNDEFINED) if zero_point else output_dtype or int(TensorProto.UINT8)
         stored = node.input[0]
         if stored in constants:
             return int(constants[stored].data_type)
