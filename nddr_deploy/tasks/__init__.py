@@ -7,7 +7,7 @@ from typing import Any
 
 from nddr_deploy.errors import ConfigError, unknown_choice
 from nddr_deploy.tasks.age import Age
-from nddr_deploy.tasks.base import IGNORE_LABEL, Metric, Task
+from nddr_deploy.tasks.base import IGNORE_LABEL, Metric, MetricForm, Task
 from nddr_deploy.tasks.binary import Binary
 from nddr_deploy.tasks.classification import Classification
 from nddr_deploy.tasks.depth import Depth
@@ -22,6 +22,7 @@ __all__ = [
     "Classification",
     "Depth",
     "Metric",
+    "MetricForm",
     "Normals",
     "Segmentation",
     "Task",

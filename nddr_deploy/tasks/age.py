@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -10,8 +11,11 @@ import numpy as np
 from nddr_deploy.errors import ConfigError, InputError
 from nddr_deploy.preprocess import Image
 from nddr_deploy.resize import Grid
-from nddr_deploy.tasks.base import Array, Metric, Task, as_sample, check_raw, softmax
+from nddr_deploy.tasks.base import Array, Metric, MetricForm, Task, as_sample, check_raw, check_state, softmax
 from nddr_deploy.tasks.drawing import draw_badge
+from nddr_deploy.tasks.error_bins import ErrorBins
+
+BINS = ErrorBins(step=0.01, most=200.0)  # years
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,10 @@ class Age(Task):
     loss: ClassVar[str] = "age_cross_entropy"
     headline: ClassVar[str] = "MAE"
     higher_is_better: ClassVar[bool] = False
+    metrics: ClassVar[Mapping[str, MetricForm]] = {
+        "MAE": MetricForm("years", higher_is_better=False),
+        "MedAE": MetricForm("years", higher_is_better=False),
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,12 +84,16 @@ class Age(Task):
 class AgeMetric:
     """Mean ("MAE") and median ("MedAE") absolute error in years.
 
+    After updates alone both are exact. After `add` the median is at most 0.01 years off, from 10 years on 0.1 % of
+    itself, and at most 200.
+
     Raises:
         InputError: not one number each, or a prediction that is NaN.
     """
 
     def __init__(self) -> None:
         self._errors: list[float] = []
+        self._added: Array | None = None
 
     def update(self, decoded: Array, target: Array) -> None:
         if np.size(decoded) != 1 or np.size(target) != 1:
@@ -91,7 +103,21 @@ class AgeMetric:
             raise InputError(f"An age of {decoded} was predicted for {target}. Look for NaN in the model's raw output.")
         self._errors.append(error)
 
+    def state(self) -> Array:
+        """Images, the sum of their errors, and how many errors lie in each of `BINS`."""
+        errors = np.array(self._errors, dtype=np.float64)
+        own = np.concatenate([[errors.size, errors.sum()], BINS.count(errors)])
+        return own if self._added is None else own + self._added
+
+    def add(self, state: Array) -> None:
+        check_state("age", state, 2 + len(BINS.starts))
+        self._added = state + (0 if self._added is None else self._added)
+
     def result(self) -> dict[str, float]:
+        if self._added is not None:
+            seen = self.state()
+            mean = float(seen[1] / seen[0]) if seen[0] else float("nan")
+            return {"MAE": mean, "MedAE": BINS.median(seen[2:])}
         if not self._errors:
             return {"MAE": float("nan"), "MedAE": float("nan")}
         return {"MAE": float(np.mean(self._errors)), "MedAE": float(np.median(self._errors))}

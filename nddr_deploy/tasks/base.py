@@ -23,6 +23,19 @@ IGNORE_LABEL = 255
 TASK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
+@dataclass(frozen=True)
+class MetricForm:
+    """What one value of a metric is.
+
+    Attributes:
+        unit: "share" is a fraction 0 .. 1; "ratio" any number without a unit.
+        higher_is_better: whether a larger value is a better one.
+    """
+
+    unit: Literal["share", "degrees", "metres", "years", "ratio"]
+    higher_is_better: bool
+
+
 class Metric(Protocol):
     """Accumulates over a data set, not per image."""
 
@@ -31,6 +44,18 @@ class Metric(Protocol):
 
     def result(self) -> dict[str, float]:
         """Metric name -> value over everything seen; NaN where nothing valid was seen."""
+
+    def state(self) -> Array:
+        """What was seen, (S,) float64, S the same for every metric of the task; states of different samples add up."""
+
+    def add(self, state: Array) -> None:
+        """See what another metric saw, or several: its state, or a sum of states, each as often as wanted.
+
+        `result` then is what it would be after all their updates; a median may be off by as much as the metric says.
+
+        Raises:
+            InputError: a state of another form, for example of other classes.
+        """
 
 
 @dataclass(frozen=True)
@@ -44,6 +69,7 @@ class Task(ABC):
         loss: key of `training.losses.LOSSES`.
         headline: the metric's name that is quoted when there is room for one.
         higher_is_better: of the headline metric.
+        metrics: metric name -> its form, for exactly the names of `metric().result()`.
     """
 
     name: str
@@ -53,6 +79,7 @@ class Task(ABC):
     loss: ClassVar[str]
     headline: ClassVar[str]
     higher_is_better: ClassVar[bool]
+    metrics: ClassVar[Mapping[str, MetricForm]]
 
     def __post_init__(self) -> None:
         # It names an output of the graph, whose input is "images", and files and folders of results.
@@ -149,6 +176,15 @@ def check_same_size(name: str, decoded: Array, other: Array) -> None:
         raise InputError(
             f"{name}: a result of {decoded.shape[0]}x{decoded.shape[1]} pixels meets one of "
             f"{other.shape[0]}x{other.shape[1]}. Bring both to one size first, see `Task.resample`."
+        )
+
+
+def check_state(name: str, state: Array, size: int) -> None:
+    """Raise InputError unless a state to be added has the size of the metric's own."""
+    if np.shape(state) != (size,):
+        raise InputError(
+            f"{name}: a state of {size} numbers was expected; got shape {np.shape(state)}. "
+            "Add only states of metrics with the same classes and thresholds."
         )
 
 

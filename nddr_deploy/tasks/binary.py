@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -11,7 +12,17 @@ from nddr_deploy import resample
 from nddr_deploy.errors import InputError
 from nddr_deploy.preprocess import Image
 from nddr_deploy.resize import Grid
-from nddr_deploy.tasks.base import IGNORE_LABEL, Array, Metric, Task, as_sample, check_raw, check_same_size
+from nddr_deploy.tasks.base import (
+    IGNORE_LABEL,
+    Array,
+    Metric,
+    MetricForm,
+    Task,
+    as_sample,
+    check_raw,
+    check_same_size,
+    check_state,
+)
 from nddr_deploy.tasks.palette import Colour, as_colour
 
 NO, YES = (8, 36, 40), (40, 255, 225)  # of one hue, in nearly even steps of lightness; black is what is not labelled
@@ -36,6 +47,10 @@ class Binary(Task):
     loss: ClassVar[str] = "binary_cross_entropy"
     headline: ClassVar[str] = "maxF"
     higher_is_better: ClassVar[bool] = True
+    metrics: ClassVar[Mapping[str, MetricForm]] = {
+        "maxF": MetricForm("share", higher_is_better=True),
+        "IoU": MetricForm("share", higher_is_better=True),
+    }
 
     @property
     def channels(self) -> int:
@@ -111,6 +126,15 @@ class BinaryMetric:
             raise InputError("A prediction of a yes-or-no task holds NaN. Look for NaN in the model's raw output.")
         level = (found * LEVELS).clip(0, LEVELS - 1).astype(np.int64)
         self.histogram += np.bincount(truth * LEVELS + level, minlength=2 * LEVELS).reshape(2, LEVELS)
+
+    def state(self) -> Array:
+        """The histogram, (2 * LEVELS,)."""
+        state: Array = self.histogram.reshape(-1).astype(np.float64)
+        return state
+
+    def add(self, state: Array) -> None:
+        check_state("binary", state, self.histogram.size)
+        self.histogram += state.astype(np.int64).reshape(self.histogram.shape)
 
     def result(self) -> dict[str, float]:
         false, true = self.histogram[:, ::-1].cumsum(axis=1)[:, ::-1]  # found at each threshold: wrongly, rightly

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -10,7 +11,17 @@ import numpy as np
 from nddr_deploy.errors import InputError
 from nddr_deploy.preprocess import Image
 from nddr_deploy.resize import Grid
-from nddr_deploy.tasks.base import Array, Metric, Task, as_sample, check_raw, class_names, softmax
+from nddr_deploy.tasks.base import (
+    Array,
+    Metric,
+    MetricForm,
+    Task,
+    as_sample,
+    check_raw,
+    check_state,
+    class_names,
+    softmax,
+)
 from nddr_deploy.tasks.drawing import draw_badge
 
 MOST_CLASSES = 100_000
@@ -41,6 +52,7 @@ class Classification(Task):
     loss: ClassVar[str] = "cross_entropy"
     headline: ClassVar[str] = "accuracy"
     higher_is_better: ClassVar[bool] = True
+    metrics: ClassVar[Mapping[str, MetricForm]] = {"accuracy": MetricForm("share", higher_is_better=True)}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -103,6 +115,15 @@ class ClassificationMetric:
             raise InputError("A prediction of classes holds NaN. Look for NaN in the model's raw output.")
         self._seen += 1
         self._right += int(np.argmax(decoded)) == truth
+
+    def state(self) -> Array:
+        """Images seen, and those that were right."""
+        return np.array([self._seen, self._right], dtype=np.float64)
+
+    def add(self, state: Array) -> None:
+        check_state("classification", state, 2)
+        self._seen += int(state[0])
+        self._right += int(state[1])
 
     def result(self) -> dict[str, float]:
         return {"accuracy": self._right / self._seen if self._seen else float("nan")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -11,7 +12,7 @@ from nddr_deploy import resample
 from nddr_deploy.errors import ConfigError, InputError
 from nddr_deploy.preprocess import Image
 from nddr_deploy.resize import Grid
-from nddr_deploy.tasks.base import Array, Metric, Task, as_sample, check_raw, check_same_size
+from nddr_deploy.tasks.base import Array, Metric, MetricForm, Task, as_sample, check_raw, check_same_size, check_state
 from nddr_deploy.tasks.palette import Colour, as_colour
 
 
@@ -37,6 +38,11 @@ class Depth(Task):
     loss: ClassVar[str] = "l1"
     headline: ClassVar[str] = "AbsRel"
     higher_is_better: ClassVar[bool] = False
+    metrics: ClassVar[Mapping[str, MetricForm]] = {
+        "RMSE": MetricForm("metres", higher_is_better=False),
+        "AbsRel": MetricForm("ratio", higher_is_better=False),
+        "delta_1.25": MetricForm("share", higher_is_better=True),
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -116,6 +122,17 @@ class DepthMetric:
         self._squares += float(np.square(error).sum())
         self._relative += float((error / truth).sum())
         self._near += int(np.count_nonzero((found < 1.25 * truth) & (truth < 1.25 * found)))
+
+    def state(self) -> Array:
+        """Measured pixels, the sums of squares and of relative errors, and pixels that are near."""
+        return np.array([self.pixels, self._squares, self._relative, self._near], dtype=np.float64)
+
+    def add(self, state: Array) -> None:
+        check_state("depth", state, 4)
+        self.pixels += int(state[0])
+        self._squares += float(state[1])
+        self._relative += float(state[2])
+        self._near += int(state[3])
 
     def result(self) -> dict[str, float]:
         if not self.pixels:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +12,18 @@ from nddr_deploy import resample
 from nddr_deploy.errors import ConfigError, InputError, unknown_choice
 from nddr_deploy.preprocess import Image
 from nddr_deploy.resize import Grid
-from nddr_deploy.tasks.base import IGNORE_LABEL, Array, Metric, Task, as_sample, check_raw, check_same_size, class_names
+from nddr_deploy.tasks.base import (
+    IGNORE_LABEL,
+    Array,
+    Metric,
+    MetricForm,
+    Task,
+    as_sample,
+    check_raw,
+    check_same_size,
+    check_state,
+    class_names,
+)
 from nddr_deploy.tasks.palette import Colour, as_palette, distinct_colours
 
 Absent = Literal["skip", "zero", "nan"]
@@ -45,6 +56,10 @@ class Segmentation(Task):
     loss: ClassVar[str] = "cross_entropy"
     headline: ClassVar[str] = "mIoU"
     higher_is_better: ClassVar[bool] = True
+    metrics: ClassVar[Mapping[str, MetricForm]] = {
+        "mIoU": MetricForm("share", higher_is_better=True),
+        "PAcc": MetricForm("share", higher_is_better=True),
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -127,6 +142,15 @@ class SegmentationMetric:
                     f"A segmentation {what} holds the label {wrong}; expected 0 to {count - 1}, or 255 in a target."
                 )
         self.confusion += np.bincount(truth * count + found, minlength=count * count).reshape(count, count)
+
+    def state(self) -> Array:
+        """The confusion matrix, (C * C,)."""
+        state: Array = self.confusion.reshape(-1).astype(np.float64)
+        return state
+
+    def add(self, state: Array) -> None:
+        check_state("segmentation", state, self.confusion.size)
+        self.confusion += state.astype(np.int64).reshape(self.confusion.shape)
 
     def class_iou(self) -> dict[str, float]:
         """Class name -> intersection over union; NaN for a class in no target and no prediction."""
