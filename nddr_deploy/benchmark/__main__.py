@@ -16,6 +16,7 @@ EXAMPLES = """cases are RUNTIME or RUNTIME:PRECISION, with the runtimes torch, t
 the CPU, and torch-cuda, torch-cuda.compile, onnxruntime-cuda, onnxruntime-tensorrt and tensorrt on a GPU:
   nddr-bench --engine model.onnx
   nddr-bench --engine model.onnx --checkpoint ckpt.pt --against torch,onnxruntime,openvino,openvino:bf16
+  nddr-bench --engine model.onnx --int8 model.int8.onnx --checkpoint ckpt.pt --against torch,onnxruntime,openvino:int8
   nddr-bench --engine model.onnx --input video.mp4 --json benchmark.json --plot benchmark.png
   nddr-bench --engine model.trt --model model.onnx --checkpoint ckpt.pt --against torch-cuda.compile:fp16,tensorrt
   nddr-bench --decode
@@ -35,6 +36,9 @@ def parser() -> Parser:
         "--model", metavar="FILE", help="the exported model of a .trt; the onnxruntime and openvino cases run it"
     )
     parser.add_argument("--checkpoint", metavar="FILE", help="what it was exported from; the torch cases run it")
+    parser.add_argument(
+        "--int8", metavar="FILE", help="the same model, quantised; the onnxruntime:int8 and openvino:int8 cases run it"
+    )
     parser.add_argument(
         "--against",
         type=parse_list,
@@ -95,6 +99,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         against=arguments.against,
         model=arguments.model,
         checkpoint=arguments.checkpoint,
+        int8=arguments.int8,
         input=arguments.input,
         rounds=arguments.rounds,
         seconds_per_case=arguments.seconds_per_case,

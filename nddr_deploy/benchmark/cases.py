@@ -67,6 +67,7 @@ def parse_cases(
     precision: str = "fp32",
     plan: Path | None = None,
     plan_precision: str = "fp32",
+    int8: Path | None = None,
 ) -> list[Case]:
     """`["torch", "openvino:bf16"]` -> the cases, in that order.
 
@@ -77,6 +78,7 @@ def parse_cases(
         precision: of a name that gives none: what the exported file is written for.
         plan: the TensorRT engine; the tensorrt case runs it.
         plan_precision: that it was built in.
+        int8: the exported file, quantised; the onnxruntime and openvino cases in int8 run it.
 
     Raises:
         ConfigError: an unknown runtime or precision, one case twice, or a case whose file was not given.
@@ -93,6 +95,8 @@ def parse_cases(
             file, usual = checkpoint, "fp32"
         elif backend == "tensorrt":
             file, usual = plan, plan_precision
+        elif asked == "int8" and int8 is not None:
+            file, usual = int8, asked
         else:
             file, usual = model, precision
         if file is None:

@@ -29,6 +29,7 @@ def run_benchmark(
     against: Sequence[str] | None = None,
     model: str | os.PathLike[str] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    int8: str | os.PathLike[str] | None = None,
     input: str | None = None,
     rounds: int = 5,
     seconds_per_case: float = 15.0,
@@ -54,6 +55,7 @@ def run_benchmark(
             which the report names.
         model: the exported model of a TensorRT engine; the onnxruntime and openvino cases run it.
         checkpoint: what the model was exported from; the torch cases run it.
+        int8: the exported model, quantised by nddr-quantize; the onnxruntime and openvino cases in int8 run it.
         input: a video, a folder of pictures, ...: what `nddr-infer` takes; None leaves end to end out.
         rounds: how often the cases take turns.
         seconds_per_case: of measuring, per case and section; every round has at least one pass.
@@ -78,7 +80,7 @@ def run_benchmark(
         check_input(input)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        subject = Subject.read(engine, model=model, checkpoint=checkpoint).matched(folder)
+        subject = Subject.read(engine, model=model, checkpoint=checkpoint, int8=int8).matched(folder)
         not_run: dict[str, str] = {}
         cases = choose_cases(against, subject, not_run)
         if any(case.gpu for case in cases):
@@ -132,6 +134,7 @@ def choose_cases(against: Sequence[str] | None, subject: Subject, not_run: dict[
         precision=subject.precision,
         plan=subject.plan,
         plan_precision=subject.plan_precision,
+        int8=subject.int8,
     )
 
 
@@ -139,6 +142,8 @@ def _usual_cases(subject: Subject, not_run: dict[str, str]) -> list[str]:
     names = list(default_gpu(subject.plan_precision)) if subject.plan else list(DEFAULT)
     if not subject.plan and subject.precision != "fp32":
         names = [name for name in names if ":" not in name]
+    if subject.int8:
+        names += ["onnxruntime:int8", "openvino:int8"]
     if not subject.checkpoint:
         names = [name for name in names if not name.startswith("torch")]
         not_run["torch"] = "it runs the checkpoint, and none was given (--checkpoint)"

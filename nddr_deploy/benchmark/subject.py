@@ -23,7 +23,7 @@ StrPath = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Subject:
-    """One model in up to three forms.
+    """One model in up to four forms.
 
     Attributes:
         path: of `--engine`: what all cases must do the same work as.
@@ -32,7 +32,8 @@ class Subject:
         precision: that the exported model is written for.
         plan: the TensorRT engine; None where there is none.
         plan_precision: that it was built in.
-        checkpoint: what both were made from; None where it was not given.
+        checkpoint: what all were made from; None where it was not given.
+        int8: the exported model, quantised; None where it was not given.
         flops: of a pass; None without an exported model to count them in.
         notes: what was done to the exported model, in sentences.
     """
@@ -45,16 +46,25 @@ class Subject:
     plan_precision: str
     checkpoint: Path | None
     flops: int | None
+    int8: Path | None = None
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, engine: StrPath, *, model: StrPath | None = None, checkpoint: StrPath | None = None) -> Subject:
+    def read(
+        cls,
+        engine: StrPath,
+        *,
+        model: StrPath | None = None,
+        checkpoint: StrPath | None = None,
+        int8: StrPath | None = None,
+    ) -> Subject:
         """Read what the files say about themselves; nothing is loaded to run.
 
         Args:
             engine: an exported model (`.onnx`) or a TensorRT engine (`.trt`).
             model: the exported model of a TensorRT engine.
             checkpoint: what it was exported from.
+            int8: the exported model, quantised.
 
         Raises:
             ConfigError: files of another kind, or that do not belong together.
@@ -69,7 +79,8 @@ class Subject:
         if path.suffix.lower() == ".onnx":
             if model is not None:
                 raise ConfigError(f"{path} is an exported model itself. Leave --model {model} out.")
-            return cls._of(path, OnnxFile.read(path), None, checkpoint)
+            measured = cls._of(path, OnnxFile.read(path), None, checkpoint)
+            return replace(measured, int8=_quantised(int8, measured.manifest))
         if not path.is_file():
             raise ModelFileError(f"{path} does not exist or is no file; expected a TensorRT engine of nddr-build.")
         exported = None
@@ -80,7 +91,7 @@ class Subject:
         plan = PlanFile.read(path)
         if exported is not None:
             _check_origin(plan, exported)
-        return cls._of(path, exported, plan, checkpoint)
+        return replace(cls._of(path, exported, plan, checkpoint), int8=_quantised(int8, plan.about.model))
 
     @classmethod
     def _of(cls, path: Path, exported: OnnxFile | None, plan: PlanFile | None, checkpoint: StrPath | None) -> Subject:
@@ -144,6 +155,20 @@ class Subject:
             "flops": self.flops,
             "notes": list(self.notes),
         }
+
+
+def _quantised(path: StrPath | None, measured: Manifest) -> Path | None:
+    if path is None:
+        return None
+    file = OnnxFile.read(Path(path))
+    if file.precision != "int8":
+        raise ConfigError(f"--int8 {path} is an {file.precision} model; expected one that nddr-quantize wrote.")
+    mine, other = (manifest.hashes.get("checkpoint") for manifest in (measured, file.manifest))
+    if mine != other:
+        raise ConfigError(
+            f"--int8 {path} was made from another checkpoint than the measured model. Quantise the model itself."
+        )
+    return file.path
 
 
 def _check_origin(plan: PlanFile, exported: OnnxFile) -> None:
