@@ -45,6 +45,7 @@ def make_card(
     model: str | os.PathLike[str],
     engine: Engine,
     *,
+    reference: Engine | None = None,
     name: str | None = None,
     target: Literal["cpu", "tensorrt", "tensorrt8"] | None = None,
     chain: Iterable[Link] = (),
@@ -70,6 +71,8 @@ def make_card(
     Args:
         model: the ONNX file, whole; under whatever name it lies at the moment.
         engine: open on it, in the backend that it is meant for: it runs the probe images.
+        reference: open on the FP32 model; what it returns for the probe images is kept, so that how far the two are
+            apart can be measured again without it.
         name: that the file will have; None is the one it has.
         target: that it was quantised for.
         chain: what it was made from, from the checkpoint on. Files that its manifest names besides are added.
@@ -114,7 +117,7 @@ def make_card(
             evaluation=evaluation,
             heads=_heads(changes, budgets, {task.name: (task.kind, task.headline) for task in manifest.tasks}, sure),
             parity=tuple(Parity.of(hop, report) for hop, report in (parity or {}).items()),
-            probes=take_probes(engine),
+            probes=take_probes(engine, reference),
             latency=latency,
             search=search,
             choice=choice,

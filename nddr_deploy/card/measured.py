@@ -63,13 +63,15 @@ class Probe(Part):
 
     Attributes:
         shape: of the output over all images.
-        values: at the positions; labels are whole numbers.
+        values: at the positions.
         extent: the largest value of the output less its smallest.
+        labels: whether they are classes, of which none is nearer to another.
     """
 
     shape: Annotated[tuple[Extent, ...], Field(min_length=1, max_length=6)]
     values: Annotated[tuple[Number, ...], Field(min_length=1, max_length=4096)]
     extent: Number
+    labels: bool = False
 
 
 class Probes(Part):
@@ -81,8 +83,10 @@ class Probes(Part):
         sha256: of their pixels.
         size_hw: of the pictures.
         backend, precision, machine: that ran them.
+        runtime: the backend's package and version; empty where it is not known.
         raw: task -> of the heads' outputs; empty where the model returns decoded ones.
         decoded: task -> of the results at the pictures' size.
+        reference: the same of the FP32 model's outputs, raw or decoded as the model's are; empty without one.
     """
 
     seed: Count
@@ -92,8 +96,15 @@ class Probes(Part):
     backend: Line
     precision: Precision
     machine: MachineFacts
+    runtime: Text = ""
     raw: dict[Line, Probe] = Field(max_length=64)
     decoded: dict[Line, Probe] = Field(max_length=64)
+    reference: dict[Line, Probe] = Field(default={}, max_length=64)
+
+    @property
+    def outputs(self) -> dict[str, Probe]:
+        """What the model itself returns: raw where it does, else decoded."""
+        return self.raw or self.decoded
 
 
 class LatencyCase(Part):

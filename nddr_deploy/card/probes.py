@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
@@ -20,15 +21,28 @@ from nddr_deploy.tasks.base import Array
 
 IMAGES = 3
 VALUES = 256
+PACKAGES = {
+    "torch": ("torch",),
+    "onnxruntime": ("onnxruntime-gpu", "onnxruntime"),
+    "openvino": ("openvino",),
+    "tensorrt": ("tensorrt",),
+}
 # Odd numbers near 2**64 times the golden ratio and the root of 2: their multiples fall evenly, on every machine.
 _STEP, _START = 0x9E3779B97F4A7C15, 0x6A09E667F3BCC909
 
 
-def take_probes(engine: Engine, *, seed: int = 0, size_hw: tuple[int, int] | None = None) -> Probes:
+def take_probes(
+    engine: Engine,
+    reference: Engine | None = None,
+    *,
+    seed: int = 0,
+    size_hw: tuple[int, int] | None = None,
+) -> Probes:
     """Run the probe images and keep values of every output.
 
     Args:
         engine: of the model that the card is of.
+        reference: of the FP32 model that it was made from, with the same outputs.
         seed: of the positions.
         size_hw: of the images; None is the manifest's.
 
@@ -45,21 +59,36 @@ def take_probes(engine: Engine, *, seed: int = 0, size_hw: tuple[int, int] | Non
                 f"{task}: the output on the probe images holds NaN or infinity, so no card can vouch for it. "
                 "Look for the layer that overflows; keep it in fp32."
             )
-    raw = outputs if manifest.outputs == "raw" else {}
-    decoded = decode_batch(outputs, manifest, size_hw)
     return Probes.model_validate(
         {
             "seed": seed,
             "images": IMAGES,
-            "sha256": hashlib.sha256(images.tobytes()).hexdigest(),
+            "sha256": images_hash(images),
             "size_hw": size_hw,
             "backend": engine.backend,
             "precision": engine.precision,
             "machine": MachineFacts.of(describe_machine()),
-            "raw": {task: _probe(output, seed) for task, output in raw.items()},
-            "decoded": {task: _probe(output, seed) for task, output in decoded.items()},
+            "runtime": runtime_version(engine.backend),
+            "raw": _probes(outputs if manifest.outputs == "raw" else {}, seed),
+            "decoded": _probes(decode_batch(outputs, manifest, size_hw), seed),
+            "reference": {} if reference is None else _probes(run_all(reference, images), seed),
         }
     )
+
+
+def images_hash(images: Image) -> str:
+    """SHA-256 of the pixels: another NumPy might draw others from the same seed."""
+    return hashlib.sha256(images.tobytes()).hexdigest()
+
+
+def runtime_version(backend: str) -> str:
+    """`onnxruntime 1.31.0`; empty where no package of the backend's is installed."""
+    for package in PACKAGES[backend.partition("-")[0]]:
+        try:
+            return f"{package} {version(package)}"
+        except PackageNotFoundError:
+            continue
+    return ""
 
 
 def run_all(engine: Engine, images: Image) -> dict[str, Array]:
@@ -87,13 +116,19 @@ def positions(size: int, seed: int) -> list[int]:
     return sorted({fraction * size >> 64 for fraction in fractions})
 
 
+def _probes(outputs: Mapping[str, Array], seed: int) -> dict[str, Probe]:
+    return {task: _probe(output, seed) for task, output in outputs.items()}
+
+
 def _probe(output: Array, seed: int) -> Probe:
     flat = np.asarray(output).reshape(-1)
     values = flat[positions(flat.size, seed)].astype(np.float64)
-    if np.issubdtype(output.dtype, np.floating):
+    labels = not np.issubdtype(output.dtype, np.floating)
+    if not labels:
         # Nine digits hold a float32 exactly; a float64's further ones would be noise.
         values = np.array([float(f"{value:.9g}") for value in values])
-    return Probe(shape=output.shape, values=tuple(values.tolist()), extent=float(flat.max()) - float(flat.min()))
+    extent = float(flat.max()) - float(flat.min())
+    return Probe(shape=output.shape, values=tuple(values.tolist()), extent=extent, labels=labels)
 
 
 @dataclass(frozen=True)
@@ -103,7 +138,7 @@ class ProbeDifference:
     Attributes:
         task: its name.
         relative: the largest difference of a value, as a share of the output's range then.
-        typical: root mean square of the differences, as such a share.
+        typical: root mean square of the differences, as such a share. Of labels both are the share that differs.
         problem: why they cannot be compared; empty where they can.
     """
 
@@ -124,6 +159,9 @@ def _compare(task: str, then: Probe | None, now: Probe | None) -> ProbeDifferenc
     if then.shape != now.shape or len(then.values) != len(now.values):
         return ProbeDifference(task, problem=f"its shape was {then.shape} and is {now.shape}")
     differences = np.abs(np.array(then.values) - np.array(now.values))
+    if then.labels or now.labels:
+        share = float(np.count_nonzero(differences)) / len(differences)
+        return ProbeDifference(task, share, share)
     # As in parity: below 1 % of the magnitude, an output that hardly varies would be judged by float32's rounding.
     extent = max(then.extent, 0.01 * float(np.abs(then.values).max())) or 1.0
     return ProbeDifference(task, float(differences.max()) / extent, float(np.sqrt((differences**2).mean())) / extent)
