@@ -23,10 +23,19 @@ def count_flops(model: onnx.ModelProto, size_hw: tuple[int, int], *, batch: int 
     Raises:
         ModelFileError: the shape of an operand cannot be inferred.
     """
+    return sum(node_flops(model, size_hw, batch=batch))
+
+
+def node_flops(model: onnx.ModelProto, size_hw: tuple[int, int], *, batch: int = 1) -> list[int]:
+    """`count_flops` of every node by itself, in the order of the graph; 0 for what is left out.
+
+    Args and Raises as there.
+    """
     shapes = _shapes(model, size_hw, batch)
-    total = 0
+    counts = []
     for node in model.graph.node:
         if node.op_type not in _COUNTS:
+            counts.append(0)
             continue
         names = [*node.input[:2], node.output[0]]
         unknown = [name for name in names if name not in shapes]
@@ -35,8 +44,8 @@ def count_flops(model: onnx.ModelProto, size_hw: tuple[int, int], *, batch: int 
                 f"The shape of {unknown[0]!r} at {node.op_type} node {node.name!r} cannot be inferred for images of "
                 f"{size_hw[0]}x{size_hw[1]}, so its arithmetic cannot be counted. Export the model with a fixed size."
             )
-        total += 2 * _COUNTS[node.op_type](node, *(shapes[name] for name in names))
-    return total
+        counts.append(2 * _COUNTS[node.op_type](node, *(shapes[name] for name in names)))
+    return counts
 
 
 Shape = tuple[int, ...]
