@@ -68,12 +68,12 @@ def _groups(nodes: Sequence[onnx.NodeProto], weights: Mapping[str, onnx.TensorPr
     joined = {node.output[0] for node in nodes if node.op_type == "Concat"}
     found: dict[tuple[str, bool, int], list[onnx.NodeProto]] = defaultdict(list)
     for node in nodes:
-        if node.op_type == "Conv" and node.input[0] in joined and _is_product(node, weights):
+        if node.op_type == "Conv" and node.input[0] in joined and is_product(node, weights):
             found[node.input[0], _has_bias(node), weights[node.input[1]].data_type].append(node)
     return [group for group in found.values() if len(group) > 1]
 
 
-def _is_product(node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto]) -> bool:
+def is_product(node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto]) -> bool:
     """It multiplies each pixel's channels by one matrix, and does nothing else."""
     if any(name not in weights for name in node.input[1:] if name):
         return False
