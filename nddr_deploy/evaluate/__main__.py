@@ -58,7 +58,8 @@ def _main(argv: Sequence[str]) -> int:
 
     from nddr_deploy.data import open_dataset
     from nddr_deploy.engines import open_engine
-    from nddr_deploy.evaluate.score import score, shared_tasks
+    from nddr_deploy.evaluate.score import score
+    from nddr_deploy.evaluate.shared_tasks import shared_tasks
 
     backend, threads, precision = arguments.backend, arguments.threads, arguments.precision
     with open_engine(arguments.model, backend, threads=threads, precision=precision) as engine:

@@ -16,7 +16,8 @@ from nddr_deploy.engines.base import Engine
 from nddr_deploy.errors import InputError
 from nddr_deploy.evaluate import __main__ as command
 from nddr_deploy.evaluate.decode import decode_outputs
-from nddr_deploy.evaluate.score import score, shared_tasks
+from nddr_deploy.evaluate.score import score
+from nddr_deploy.evaluate.shared_tasks import shared_tasks
 from nddr_deploy.manifest import Manifest
 from nddr_deploy.preprocess import Fit
 from nddr_deploy.resize import Grid
