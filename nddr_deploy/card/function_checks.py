@@ -18,6 +18,7 @@ from nddr_deploy.evaluate.probe_images import probe_images
 REPEATED = 1e-6
 ELSEWHERE = {"fp32": 1e-4, "bf16": 1e-2, "fp16": 1e-2, "int8": 2e-2}
 LABELS_ELSEWHERE = 0.05  # share of pixels: what lies between two classes falls to either side
+MOST_PIXELS = 2**26  # of a picture: a stranger's card could ask for more than fits into memory
 FARTHER = 1.25  # times as far from FP32 as it was, which the tolerance comes on top of
 
 
@@ -52,10 +53,13 @@ def check_probes(engine: Engine, card: Probes) -> tuple[tuple[Check, ...], Probe
 def cannot_compare(engine: Engine, card: Probes) -> str:
     """Why the probe images cannot be run; empty where they can."""
     manifest = engine.manifest
+    size = f"{card.size_hw[1]} x {card.size_hw[0]} px"
+    if card.size_hw[0] * card.size_hw[1] > MOST_PIXELS:
+        return f"the card's are {size}, more than this check draws"
+    if card.size_hw != manifest.size_hw and "size" not in manifest.dynamic:
+        return f"the card's are {size}, and this model takes another size"
     if card.images != IMAGES or images_hash(probe_images(card.size_hw, IMAGES)) != card.sha256:
         return "NumPy draws other pictures here than where the card was made"
-    if card.size_hw != manifest.size_hw and "size" not in manifest.dynamic:
-        return f"the card's are {card.size_hw[1]} x {card.size_hw[0]} px, and this model takes another size"
     return ""
 
 
