@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from nddr_deploy.benchmark.report import BenchmarkReport, Row
 from nddr_deploy.benchmark.timing import Spread
 
-COLOURS = {"fp32": "#4c78a8", "bf16": "#f58518", "fp16": "#54a24b", "int8": "#b279a2"}
+COLOURS = {"fp32": "#4c78a8", "bf16": "#f58518", "fp16": "#54a24b", "int8": "#b279a2", "int8+bf16": "#e45756"}
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}  # keeps the line at 1 out of the texts
 DOTS_PER_INCH = 150
 # title, which speed-up, what is written beside the bar

@@ -42,7 +42,7 @@ class Engine(ABC):
     Attributes:
         manifest: what the model takes and returns.
         backend: the key in `BACKENDS`.
-        precision: what the arithmetic really runs in: "fp32", "bf16", "fp16" or "int8".
+        precision: what the arithmetic really runs in: "fp32", "bf16", "fp16", "int8" or "int8+bf16".
         device: what it runs on, for people.
         threads: that one pass may use.
     """

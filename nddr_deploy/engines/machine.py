@@ -11,8 +11,11 @@ from typing import Any
 
 from nddr_deploy.errors import ConfigError
 
-# Flags of /proc/cpuinfo that decide how fast a precision is; avx2 and avx512f for fp32, the others for bf16 and int8.
-SPEED_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
+# Flags of /proc/cpuinfo that decide how fast a precision is: avx2 and avx512f for fp32, the others for what they name.
+SPEED_FLAGS = (
+    *("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_bf16", "amx_fp16", "amx_int8"),
+)
 SPEED_FLAGS_ARM = ("asimd", "asimddp", "bf16", "i8mm", "sve")
 
 

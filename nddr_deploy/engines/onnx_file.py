@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +54,14 @@ class OnnxFile:
         return cls(path, manifest, _precision(model, halves), halves)
 
     def check_precision(
-        self, asked: str | None, supported: tuple[str, ...], backend: str, *, as_written: tuple[str, ...] = ("int8",)
+        self,
+        asked: str | None,
+        supported: tuple[str, ...],
+        backend: str,
+        *,
+        as_written: tuple[str, ...] = ("int8",),
+        of_int8: tuple[str, ...] = (),
+        instead: Mapping[str, str] | None = None,
     ) -> str:
         """The precision to run in: the one asked for, or the file's own.
 
@@ -63,6 +71,9 @@ class OnnxFile:
             backend: its name, for the message.
             as_written: other precisions of files that it runs in just that precision; "int8+fp16" where it also takes
                 Q/DQ nodes among FP16.
+            of_int8: what it can make of an int8 file beside running it as it is: "int8+bf16", what is not in int8 in
+                BF16.
+            instead: a sentence per precision that it does not have: why, and what has it.
 
         Raises:
             UnsupportedError: this file cannot be run so.
@@ -75,11 +86,14 @@ class OnnxFile:
             )
         wanted = asked or self.precision
         written = (self.precision,) if self.precision in as_written else ()
-        possible = supported if self.precision == "fp32" else written
+        further = of_int8 if self.precision == "int8" else ()
+        possible = supported if self.precision == "fp32" else (*written, *further)
         if wanted not in possible:
             choices = " or ".join(possible) or "nothing; use the fp32 file"
+            advice = (instead or {}).get(wanted, "")
             raise UnsupportedError(
                 f"{self.path}: {backend} cannot run this {self.precision} file in {wanted}. Possible: {choices}."
+                + (f" {advice}" if advice else "")
             )
         return wanted
 

@@ -44,7 +44,7 @@ ADVICE = {
     ".onnx": "Export the checkpoint first, with nddr-export.",
     ".trt": "Build an engine first, with nddr-build.",
 }
-PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int8+bf16")
 
 
 def open_engine(
@@ -64,7 +64,8 @@ def open_engine(
         backend: key of `BACKENDS`; None is "torch" for checkpoints, "onnxruntime" for `.onnx`, both on the CPU, and
             "tensorrt" for `.trt`.
         threads: that one pass may use; None is `machine.default_threads()`: every core this process may use.
-        precision: "fp32", "bf16", "fp16" or "int8"; None is the file's own, which is fp32 unless it was quantised.
+        precision: "fp32", "bf16", "fp16" or "int8"; "int8+bf16" is a quantised file with the layers that are not in
+            int8 in bf16. None is the file's own, which is fp32 unless it was converted or quantised.
 
     Raises:
         ConfigError: an unknown backend, precision or suffix, a backend that cannot open such a file, threads below one.

@@ -99,7 +99,7 @@ def _parser() -> Parser:
         "torch or torch-cuda; tensorrt",
     )
     run.add_argument("--threads", type=_count, metavar="N", help="threads of one pass (default: all cores)")
-    run.add_argument("--precision", metavar="P", help="fp32, bf16, fp16 or int8 (default: the model's own)")
+    run.add_argument("--precision", metavar="P", help="fp32, bf16, fp16, int8 or int8+bf16 (default: the model's own)")
     run.add_argument(
         "--fit",
         default="letterbox",

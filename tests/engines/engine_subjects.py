@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nddr_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from nddr_deploy.export.recipe import export_checkpoint
+from nddr_deploy.graph.metadata import write_manifest
 from nddr_deploy.manifest import Manifest
 from nddr_deploy.network import NetworkConfig, build_network
 from nddr_deploy.network.image_input import ImageInput
@@ -59,6 +61,35 @@ def write_checkpoint(path: Path) -> Trained:
             layer.running_var.uniform_(0.5, 2)
     save_checkpoint(path, Checkpoint(config, TASKS, Preprocess(), SIZE_HW, network.state_dict()))
     return Trained(path, Manifest(tasks=TASKS, size_hw=SIZE_HW, dynamic=("batch", "size")), path)
+
+
+def quantise(exported: Trained, path: Path) -> Path:
+    """The exported network with Q/DQ nodes for CPUs around all convolutions but the heads'."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Images(CalibrationDataReader):  # type: ignore[misc]
+        left = iter([{"images": exported.images(seed=seed)} for seed in range(3)])
+
+        def get_next(self) -> dict[str, Any] | None:
+            return next(self.left, None)
+
+    model = onnx.load(exported.path)
+    heads = [node.name for node in model.graph.node if node.op_type == "Conv" and node.name.startswith("heads")]
+    quantize_static(
+        exported.path,
+        path,
+        Images(),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        op_types_to_quantize=["Conv"],
+        nodes_to_exclude=heads,
+    )
+    quantised = onnx.load(path)
+    write_manifest(quantised, exported.manifest)
+    onnx.save(quantised, path)
+    return path
 
 
 def export(trained: Trained, path: Path, **options: Any) -> Trained:
