@@ -87,16 +87,28 @@ def _print_table(found: Verification) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from nddr_deploy.card.verification import PARTS
+
     styles = {"same": "green", "changed": "bold red", "note": "", "skipped": "dim"}
-    table = Table("", "then", "now", "verdict", "", box=None, pad_edge=False)
-    part = ""
-    for check in found.checks:
-        if check.part != part:
-            part = check.part
-            table.add_row(Text(part, style="bold"))
-        verdict = Text(check.verdict, style=styles[check.verdict])
-        table.add_row(*(Text(text) for text in (f"  {check.what}", check.then, check.now)), verdict, Text(check.detail))
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    for part, title in PARTS.items():
+        checks = [check for check in found.checks if check.part == part]
+        if not checks:
+            continue
+        table = Table("", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column("then", justify="right")
+        table.add_column("now", justify="right")
+        table.add_column("")
+        table.add_column("", overflow="fold")
+        said = ""
+        for check in checks:
+            detail = "" if check.detail == said else check.detail
+            said = check.detail
+            verdict = Text(check.verdict, style=styles[check.verdict])
+            table.add_row(Text(f"  {check.what}"), Text(check.then), Text(check.now), verdict, Text(detail))
+        console.print(Text(f"\n{title}", style="bold"))
+        console.print(table)
+    console.print()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

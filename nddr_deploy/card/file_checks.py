@@ -29,8 +29,8 @@ def check_reference(path: Path, card: Card) -> Check:
     known = {link.sha256: link.role for link in card.chain}
     if found in known:
         return Check("file", "reference", known[found], path.name, "same")
-    detail = "this file is not in the card's chain, so parity with it says little about the card"
-    return Check("file", "reference", "a file of the chain", path.name, "note", detail)
+    detail = "not in the card's chain"
+    return Check("file", "reference", "–", path.name, "note", detail)
 
 
 def _check_onnx(path: Path, card: Card) -> tuple[Check, ...]:

@@ -18,6 +18,7 @@ from nddr_deploy.evaluate.probe_images import probe_images
 REPEATED = 1e-6
 ELSEWHERE = {"fp32": 1e-4, "bf16": 1e-2, "fp16": 1e-2, "int8": 2e-2}
 LABELS_ELSEWHERE = 0.05  # share of pixels: what lies between two classes falls to either side
+NO_NUMBERS = "NaN or infinity"
 MOST_PIXELS = 2**26  # of a picture: a stranger's card could ask for more than fits into memory
 FARTHER = 1.25  # times as far from FP32 as it was, which the tolerance comes on top of
 
@@ -30,7 +31,7 @@ def check_probes(engine: Engine, card: Probes) -> tuple[tuple[Check, ...], Probe
     try:
         found = take_probes(engine, seed=card.seed, size_hw=card.size_hw)
     except InputError as error:  # a card is of numbers
-        return (Check("function", "probe images", "numbers", "NaN or infinity", "changed", str(error)),), None
+        return (Check("function", "probe images", "numbers", NO_NUMBERS, "changed", str(error)),), None
     limit, why = tolerance(card, found)
     then, now = _comparable(card, found)
     checks = []
@@ -40,9 +41,9 @@ def check_probes(engine: Engine, card: Probes) -> tuple[tuple[Check, ...], Probe
         checks.append(
             Check(
                 "function",
-                f"{difference.task} on probe images",
-                f"within {allowed:.0e} of the range",
-                difference.problem or f"{difference.typical:.1e} (most {difference.relative:.1e})",
+                difference.task,
+                f"at most {allowed:.0e}",
+                difference.problem or f"{difference.typical:.1e}",
                 "same" if right else "changed",
                 why,
             )
@@ -67,7 +68,7 @@ def tolerance(then: Probes, now: Probes) -> tuple[float, str]:
     """What two runs may differ by, and why."""
     here = (now.backend, now.precision, now.runtime, now.machine.cpu, now.machine.flags)
     if here == (then.backend, then.precision, then.runtime, then.machine.cpu, then.machine.flags):
-        return REPEATED, "the same runtime on the same kind of machine repeats itself"
+        return REPEATED, "the card's runtime on the card's kind of machine, which repeats itself"
     limit = max(ELSEWHERE[then.precision], ELSEWHERE[now.precision])
     return limit, f"the card was made with {then.backend} {then.precision} on {then.machine.cpu}"
 
@@ -99,8 +100,8 @@ def check_parity_kept(card: Probes, found: Probes, reference: Engine | None) -> 
         checks.append(
             Check(
                 "parity",
-                f"{difference.task}, distance to FP32",
-                f"{100 * then:.2f} % of the range",
+                difference.task,
+                f"{100 * then:.2f} %",
                 f"{100 * difference.typical:.2f} %",
                 "same" if right else "changed",
             )

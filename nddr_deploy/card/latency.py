@@ -21,6 +21,7 @@ from nddr_deploy.errors import ConfigError
 from nddr_deploy.evaluate.probe_images import probe_images
 from nddr_deploy.preprocess import Image
 
+ROUNDS = 5
 ON_GPU = ("torch-cuda", "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt")
 
 
@@ -51,9 +52,9 @@ def time_engines(
     cases: Sequence[Timed],
     *,
     threads: int | None = None,
-    rounds: int = 5,
+    rounds: int = ROUNDS,
     seconds: float = 2.0,
-    progress: Callable[[], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Latency:
     """Open every case and let them take turns: A B C, A B C, ...; the others are compared with the first.
 
@@ -66,7 +67,7 @@ def time_engines(
         threads: of a pass; None is `machine.default_threads()`.
         rounds: how often they take turns; at least one pass is measured in each, after one that is not.
         seconds: of measuring, per case, all rounds together.
-        progress: called after each turn: `rounds` times as often as there are cases.
+        progress: told after each turn, with 1; there are `rounds` turns a case.
 
     Raises:
         ConfigError: no case, or a setting that is not above zero.
@@ -86,7 +87,7 @@ def time_engines(
             for engine, batch, found in zip(engines, images, turns, strict=True):
                 found.append(_take_turn(engine, batch, seconds / rounds))
                 if progress is not None:
-                    progress()
+                    progress(1)
         on_cpu = not any(engine.backend in ON_GPU for engine in engines)
         clock = "processor" if threads == 1 and on_cpu else "wall"
         return Latency.model_validate(

@@ -178,7 +178,7 @@ def _heads(
                 low=finite(change.low),
                 high=finite(change.high),
                 budget=None if budget is None else budget.text,
-                allowed=None if budget is None else finite(budget.allowed),
+                allowed=None if budget is None else finite(budget.limit(change.before)),
                 met=None if budget is None else budget.holds(change, sure=sure),
             )
         )

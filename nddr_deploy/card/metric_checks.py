@@ -3,42 +3,106 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from nddr_deploy.card.figures import allowed_text, change_text, value_text
+from nddr_deploy.card.progress import shown
 from nddr_deploy.card.schema import Card, HeadMetric
 from nddr_deploy.card.verification import Check
+from nddr_deploy.data import open_dataset
+from nddr_deploy.engines.base import Engine
+from nddr_deploy.errors import NddrError
 from nddr_deploy.evaluate.sample_scores import EvaluationSet
-from nddr_deploy.evaluate.score import Scores
+from nddr_deploy.preprocess import FitMode
 
+FRAMES = 100  # of the user's pictures, where the card names no number
 REPEATED = 1e-6  # of the value: sums in another order
 ELSEWHERE = 5e-3  # of the value: another runtime rounds otherwise; half of the 1 % that a head may usually lose
 
 
+def data_of_card(card: Card, engine: Engine, limit: int | None) -> EvaluationSet | str:
+    """The card's own labelled data, opened again; or why it cannot be.
+
+    Args:
+        engine: of the model that is checked.
+        limit: only the first samples; None is as many as the card's.
+    """
+    then = card.evaluation
+    if then is None:
+        return "the card has no metrics; give --data"
+    if then.dataset is None:
+        return "the card's images are no data set by name; give --data, or --images with --reference"
+    try:
+        data = then.dataset
+        count = then.samples if limit is None else limit
+        return labelled(data.name, data.split, data.options, engine, count, fit=data.fit)
+    except NddrError as error:  # its files are elsewhere: nothing that the model could be blamed for
+        return f"the card's data cannot be opened here: {error}"
+
+
+def labelled(
+    name: str,
+    split: str,
+    options: Mapping[str, Any],
+    engine: Engine,
+    limit: int | None,
+    *,
+    fit: FitMode = "letterbox",
+) -> EvaluationSet:
+    """A data set by name.
+
+    Raises:
+        ConfigError, InputError: it cannot be opened, or means something else than the model.
+    """
+    dataset = open_dataset(name, split, **options)
+    return EvaluationSet.labelled_data(engine.manifest, dataset, limit=limit, fit=fit, about=f"{name} ({split})")
+
+
+def pictures(
+    images: str, engine: Engine, fp32: Engine, card: Card, limit: int | None, *, progress: bool = False
+) -> EvaluationSet:
+    """Pictures without labels, on which the FP32 model's results are the truth.
+
+    Raises:
+        InputError: they cannot be read.
+    """
+    from nddr_deploy.inference.image_set import open_images
+
+    known = card.evaluation.samples if card.evaluation is not None else FRAMES
+    found = open_images(images, engine.manifest, limit=known if limit is None else limit)
+    with shown(progress, "FP32", len(found)) as told:
+        return EvaluationSet.against(fp32.manifest, fp32.infer, found, about=found.about, progress=told)
+
+
 def check_metrics(
     card: Card,
-    evaluation: EvaluationSet,
-    scores: Scores,
+    evaluation: EvaluationSet | str,
+    engine: Engine,
     *,
     exact: bool,
+    progress: bool = False,
 ) -> tuple[Check, ...]:
-    """Every metric of the card against what was found here.
+    """Every metric of the card against what is found here.
 
     On other images than the card's, figures are told and not judged.
 
     Args:
-        card: with an evaluation.
-        evaluation: what was used here.
-        scores: of the model on it.
+        evaluation: what to use here; or why there is nothing.
+        engine: of the model.
         exact: whether runtime and machine are those of the card.
+        progress: show a progress bar on stderr, if that is a terminal.
     """
+    if isinstance(evaluation, str):
+        return (Check("metrics", "every head", "", "", "skipped", evaluation),)
+    with shown(progress, "metrics", len(evaluation)) as told:
+        scores = evaluation.score(engine.infer, progress=told).result()
     then = card.evaluation
-    if then is None:
-        return (Check("metrics", "every head", "", "", "skipped", "the card has no metrics"),)
-    same = evaluation.fingerprint == then.sha256 and evaluation.labelled == then.labelled
+    same = then is not None and evaluation.labelled == then.labelled and evaluation.fingerprint == then.sha256
     about = "" if same else "other images or truths than the card's"
-    data = Check("metrics", "images", then.source, evaluation.about, "same" if same else "note", about)
-    checks = [_check(head, scores.get(head.task, {}), same, exact) for head in card.heads]
-    return (data, *checks)
+    source = "–" if then is None else f"{then.samples} of {then.source}"
+    found = f"{len(evaluation)} of {evaluation.about}"
+    data = Check("metrics", "images", source, found, "same" if same else "note", about)
+    return (data, *(_check(head, scores.get(head.task, {}), same, exact) for head in card.heads))
 
 
 def _check(head: HeadMetric, found: Mapping[str, float], same: bool, exact: bool) -> Check:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nddr_deploy.card.figures import value_text
+from nddr_deploy.card.schema import finite
+from nddr_deploy.evaluate.parity import Model
+from nddr_deploy.evaluate.run_samples import SampleResult
+from nddr_deploy.evaluate.sample_scores import EvaluationSet, SampleScores
 from nddr_deploy.preprocess import Image
 from nddr_deploy.tasks.base import Array, Task
 from nddr_deploy.tasks.palette import Colour
-
-if TYPE_CHECKING:
-    from nddr_deploy.evaluate.sample_scores import SampleScores
 
 WORST = 3
 WIDEST = 320  # pixels of a picture in the page: three heads' worst images stay well below a megabyte
@@ -60,29 +59,12 @@ class Picture:
     legend: tuple[tuple[str, Colour], ...] = ()
 
 
-@dataclass(frozen=True)
-class Seen:
-    """One image with both models' results.
-
-    Attributes:
-        name: of the image.
-        image: RGB uint8 (H, W, 3).
-        before, after: task -> decoded result of FP32 and of this model, at the image's size.
-        truth: task -> target; empty without labels.
-    """
-
-    name: str
-    image: Image
-    before: Mapping[str, Array]
-    after: Mapping[str, Array]
-    truth: Mapping[str, Array]
-
-
 def worst_pictures(
-    tasks: Sequence[Task],
+    evaluation: EvaluationSet,
     before: SampleScores,
     after: SampleScores,
-    look: Callable[[int], Seen],
+    reference: Model,
+    model: Model,
     *,
     count: int = WORST,
     this: str = "this model",
@@ -90,37 +72,40 @@ def worst_pictures(
     """For each task the images that lose most in its headline metric, the worst first.
 
     Args:
-        tasks: in the page's order.
-        before, after: FP32's and this model's scores on the same images.
-        look: place of an image -> the image with both results; asked only for those that are shown.
-        count: images per task.
+        evaluation: that both were judged on.
+        before, after: their scores.
+        reference, model: FP32 and this model, as they were scored.
+        count: images per task; fewer where fewer lose anything.
         this: what the model is called in titles, as in "INT8".
     """
     pictures = []
-    for task in tasks:
+    for task in evaluation.tasks:
         unit = task.metrics[task.headline].unit
         then, now = (scores.per_sample(task.name, task.headline) for scores in (before, after))
         for place in before.worst(after, task.name, task.headline, count):
-            values = [None if np.isnan(value) else float(value) for value in (then[place], now[place])]
-            text = [value_text(value, unit) for value in values]
+            text = [value_text(finite(values[place]), unit) for values in (then, now)]
             caption = f"{task.headline} on this image {text[0]} with FP32, {text[1]} with {this}."
-            pictures.append(picture_of(task, look(place), caption, this))
+            if not evaluation.labelled:
+                caption = f"{task.headline} on this image {text[1]} with {this}, FP32's result being the truth."
+            shown = [evaluation.look(infer, place) for infer in (reference, model)]
+            pictures.append(picture_of(task, shown[0], shown[1], caption, this, truth=evaluation.labelled))
     return tuple(pictures)
 
 
-def picture_of(task: Task, seen: Seen, caption: str, this: str) -> Picture:
+def picture_of(
+    task: Task, before: SampleResult, after: SampleResult, caption: str, this: str, *, truth: bool = True
+) -> Picture:
     """One image's panels: of a pooled task the image and, in words, what both say."""
-    alt = f"{seen.name}, {task.name}"
-    frame = panel(seen.image, "image", f"{alt}: the image itself")
+    sample = before.sample
+    results = [result.decoded()[task.name] for result in (before, after)]
+    alt = f"{sample.name}, {task.name}"
+    frame = panel(sample.image, "image", f"{alt}: the image itself")
     if task.head == "pooled":
-        said = [
-            f"FP32 says {task.caption(seen.before[task.name])}",
-            f"{this} says {task.caption(seen.after[task.name])}",
-        ]
-        if task.name in seen.truth:
-            said.append(f"the truth is {_truth_words(task, seen.truth[task.name])}")
-        return Picture(task.name, seen.name, f"{caption} {', '.join(said)}.", (frame,))
-    drawn = [task.render(result[task.name], seen.image) for result in (seen.before, seen.after)]
+        said = [f"{name} says {task.caption(result)}" for name, result in zip(("FP32", this), results, strict=True)]
+        if truth:
+            said.append(f"the truth is {_truth_words(task, sample.targets[task.name])}")
+        return Picture(task.name, sample.name, f"{caption} {', '.join(said)}.", (frame,))
+    drawn = [task.render(result, sample.image) for result in results]
     differs = np.abs(drawn[0].astype(np.int16) - drawn[1]).max(axis=2, keepdims=True)
     shown = np.repeat((LOUDER * differs).clip(0, 255).astype(np.uint8), 3, axis=2)
     panels = [
@@ -129,10 +114,10 @@ def picture_of(task: Task, seen: Seen, caption: str, this: str) -> Picture:
         panel(drawn[1], this, f"{alt}: result of {this}", smooth=False),
         panel(shown, f"what differs, {LOUDER}× as bright", f"{alt}: bright where both differ"),
     ]
-    if task.name in seen.truth:
-        truth = task.render(seen.truth[task.name], seen.image)
-        panels.append(panel(truth, "truth", f"{alt}: the truth", smooth=False))
-    return Picture(task.name, seen.name, caption, tuple(panels), tuple(task.legend()))
+    if truth:
+        target = task.render(sample.targets[task.name], sample.image)
+        panels.append(panel(target, "truth", f"{alt}: the truth", smooth=False))
+    return Picture(task.name, sample.name, caption, tuple(panels), tuple(task.legend()))
 
 
 def panel(picture: Image, title: str, alt: str, *, smooth: bool = True) -> Panel:

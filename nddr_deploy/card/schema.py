@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -21,6 +21,9 @@ from nddr_deploy.card.fields import (
     Value,
 )
 from nddr_deploy.card.measured import Choice, Latency, Parity, Probes
+
+if TYPE_CHECKING:
+    from nddr_deploy.evaluate.sample_scores import EvaluationSet
 
 
 class Content(Part):
@@ -160,6 +163,17 @@ class Evaluation(Part):
     sha256: Hash
     labelled: bool
     dataset: DataSet | None = None
+
+    @classmethod
+    def of(cls, evaluation: EvaluationSet, dataset: DataSet | None = None) -> Evaluation:
+        """What variants were judged on. Reads all of it once, for the hash."""
+        return cls(
+            source=evaluation.about,
+            samples=len(evaluation),
+            sha256=evaluation.fingerprint,
+            labelled=evaluation.labelled,
+            dataset=dataset,
+        )
 
 
 class HeadMetric(Part):

@@ -6,6 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+PARTS = {
+    "file": "the file and what it was made from",
+    "function": "results on probe images: how far from the card's, as a share of each output's range",
+    "parity": "distance to FP32 on probe images, as a share of each output's range",
+    "metrics": "metrics",
+    "latency": "latency, told and not judged",
+}
 Verdict = Literal["same", "changed", "note", "skipped"]
 
 
@@ -14,7 +21,7 @@ class Check:
     """One thing that was looked at.
 
     Attributes:
-        part: "file", "function", "parity", "metrics" or "latency".
+        part: key of `PARTS`.
         what: as in "segmentation mIoU".
         then, now: by the card, and here.
         verdict: "same" within what two runs may differ by; "changed"; "note" for what is told and never judged;

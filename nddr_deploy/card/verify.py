@@ -11,21 +11,18 @@ from typing import Any
 from nddr_deploy.card.card_file import find_card, read_card
 from nddr_deploy.card.figures import times_text
 from nddr_deploy.card.file_checks import check_file, check_reference
-from nddr_deploy.card.function_checks import REPEATED, check_parity_kept, check_probes, tolerance
-from nddr_deploy.card.latency import Timed, time_engines
-from nddr_deploy.card.measured import LatencyCase, Probes
-from nddr_deploy.card.metric_checks import check_metrics
-from nddr_deploy.card.schema import Card, DataSet
-from nddr_deploy.card.verification import Check, Verification
-from nddr_deploy.data import open_dataset
+from nddr_deploy.card.function_checks import NO_NUMBERS, REPEATED, check_parity_kept, check_probes, tolerance
+from nddr_deploy.card.latency import ROUNDS, Timed, time_engines
+from nddr_deploy.card.measured import Latency, LatencyCase
+from nddr_deploy.card.metric_checks import check_metrics, data_of_card, labelled, pictures
+from nddr_deploy.card.progress import shown
+from nddr_deploy.card.schema import Card
+from nddr_deploy.card.verification import PARTS, Check, Verification
 from nddr_deploy.engines import open_engine
-from nddr_deploy.engines.base import Engine
-from nddr_deploy.engines.machine import describe_machine
+from nddr_deploy.engines.machine import available_cores, describe_machine
 from nddr_deploy.engines.table import SUFFIXES
-from nddr_deploy.errors import ConfigError, NddrError
+from nddr_deploy.errors import ConfigError
 from nddr_deploy.evaluate.sample_scores import EvaluationSet
-from nddr_deploy.inference.image_set import open_images
-from nddr_deploy.preprocess import FitMode
 
 
 def verify(
@@ -90,22 +87,28 @@ def verify(
         checks += function
         if found is not None:
             checks += check_parity_kept(known.probes, found, fp32)
-        asked = (
-            None if data is None else DataSet.model_validate({"name": data, "split": split, "options": options or {}})
-        )
-        checks += _metrics(engine, fp32, known, found, asked, images, limit, progress)
-        runs_on = f"{engine.backend} {engine.precision}, {engine.threads} threads, {describe_machine().cpu}"
+        evaluation: EvaluationSet | str
+        if any(check.now == NO_NUMBERS for check in function):
+            evaluation = "what the model returns cannot be scored"
+        elif images is not None and fp32 is not None:
+            evaluation = pictures(images, engine, fp32, known, limit, progress=progress)
+        elif data is not None:
+            evaluation = labelled(data, split, options or {}, engine, limit)
+        else:
+            evaluation = data_of_card(known, engine, limit)
+        exact = found is not None and tolerance(known.probes, found)[0] == REPEATED
+        checks += check_metrics(known, evaluation, engine, exact=exact, progress=progress)
+        threads_text = "thread" if engine.threads == 1 else "threads"
+        runs_on = f"{engine.backend} {engine.precision}, {engine.threads} {threads_text}, {describe_machine().cpu}"
         case = Timed(path, engine.backend, engine.precision)
     if latency:
-        checks += _latency(case, known, reference, threads)
+        checks += _latency(case, known, reference, threads, progress)
     return Verification(path, card_file, runs_on, tuple(checks), summarise(checks))
 
 
 def summarise(checks: list[Check]) -> str:
     """Which of file, function, metrics changed, in a sentence or two that a person can act on."""
-    changed = {
-        part: [check for check in checks if check.part == part and check.verdict == "changed"] for part in _PARTS
-    }
+    changed = {part: [check for check in checks if check.part == part and check.verdict == "changed"] for part in PARTS}
     if not any(changed.values()):
         again = any(check.what == "bytes" and check.verdict == "note" for check in checks)
         return (
@@ -128,71 +131,42 @@ def summarise(checks: list[Check]) -> str:
     return " ".join(said)
 
 
-_PARTS = ("file", "function", "parity", "metrics", "latency")
-
-
 def _backend(path: Path, card: Card) -> str | None:
     able = SUFFIXES.get(path.suffix.lower(), ())
     return card.probes.backend if card.probes.backend in able else None
 
 
-def _metrics(
-    engine: Engine,
-    fp32: Engine | None,
-    card: Card,
-    found: Probes | None,
-    asked: DataSet | None,
-    images: str | None,
-    limit: int | None,
-    progress: bool,
-) -> tuple[Check, ...]:
-    exact = found is not None and tolerance(card.probes, found)[0] == REPEATED
-    if images is not None and fp32 is not None:
-        pictures = open_images(images, engine.manifest, limit=limit or _samples(card))
-        evaluation = EvaluationSet.against(engine.manifest, fp32.infer, pictures, about=pictures.about)
-        return check_metrics(card, evaluation, evaluation.score(engine.infer).result(), exact=exact)
-    wanted = asked or (card.evaluation.dataset if card.evaluation is not None else None)
-    if wanted is None:
-        return (Check("metrics", "every head", "", "", "skipped", _no_data(card)),)
-    try:
-        dataset = open_dataset(wanted.name, wanted.split, **wanted.options)
-    except NddrError as error:
-        if asked is not None:
-            raise
-        return (Check("metrics", "every head", "", "", "skipped", f"the card's data cannot be opened here: {error}"),)
-    fit: FitMode = wanted.fit
-    count = limit if limit is not None else (_samples(card) if asked is None else None)
-    about = f"{wanted.name} ({wanted.split})"
-    evaluation = EvaluationSet.labelled_data(engine.manifest, dataset, limit=count, fit=fit, about=about)
-    return check_metrics(card, evaluation, evaluation.score(engine.infer).result(), exact=exact)
-
-
-def _samples(card: Card) -> int:
-    return card.evaluation.samples if card.evaluation is not None else 0
-
-
-def _no_data(card: Card) -> str:
-    if card.evaluation is None:
-        return "the card has no metrics; give --data"
-    return "the card's images are no data set by name; give --data, or --images with --reference"
-
-
 def _latency(
-    case: Timed, card: Card, reference: str | os.PathLike[str] | None, threads: int | None
+    case: Timed, card: Card, reference: str | os.PathLike[str] | None, threads: int | None, progress: bool
 ) -> tuple[Check, ...]:
     """Told, never judged: another machine has other times."""
     then = _same_case(card, case)
-    threads = threads if threads is not None else (card.latency.threads if card.latency is not None else None)
+    if threads is None and card.latency is not None:
+        threads = max(1, min(card.latency.threads, available_cores()))
     cases = [case] if reference is None else [Timed(reference), case]
-    measured = time_engines(cases, threads=threads)
+    with shown(progress, "latency", ROUNDS * len(cases)) as told:
+        measured = time_engines(cases, threads=threads, rounds=ROUNDS, progress=told)
     now = measured.cases[-1]
-    place = "" if card.latency is None or card.latency.machine == measured.machine else "the card's is another machine"
     before = "–" if then is None else f"{then.median_ms:.2f} ms"
-    checks = [Check("latency", f"a pass, {now.label}", before, f"{now.median_ms:.2f} ms", "note", place)]
+    what = f"a pass on {measured.threads} thread{'s' if measured.threads > 1 else ''}"
+    checks = [Check("latency", what, before, f"{now.median_ms:.2f} ms", "note", _other(card, measured))]
     if reference is not None:
         ratio = "–" if then is None else times_text(then.speedup)
         checks.append(Check("latency", "speed-up over FP32", ratio, times_text(now.speedup), "note"))
     return tuple(checks)
+
+
+def _other(card: Card, measured: Latency) -> str:
+    """In what the card's conditions were others."""
+    if card.latency is None:
+        return ""
+    differs = {
+        "machine": card.latency.machine != measured.machine,
+        f"number of threads ({card.latency.threads})": card.latency.threads != measured.threads,
+        f"clock ({card.latency.clock})": card.latency.clock != measured.clock,
+    }
+    named = [what for what, other in differs.items() if other]
+    return f"the card's is of another {' and '.join(named)}" if named else ""
 
 
 def _same_case(card: Card, case: Timed) -> LatencyCase | None:
