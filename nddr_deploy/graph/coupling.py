@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 
 from nddr_deploy.errors import ConfigError
-from nddr_deploy.graph.joins import Join
+from nddr_deploy.graph.calibration import channel_power
+from nddr_deploy.graph.in_float import in_float
+from nddr_deploy.graph.joins import Join, joins
+from nddr_deploy.graph.statistics import Run
+from nddr_deploy.preprocess import Image
 from nddr_deploy.tasks.base import Array
 
 Place = tuple[str, str, str]  # layer, task, stream
@@ -39,6 +44,23 @@ class Block:
     @property
     def place(self) -> Place:
         return self.layer, self.task, self.stream
+
+
+def measure_coupling(model: onnx.ModelProto, batches: Iterable[Image], run: Run) -> tuple[Block, ...]:
+    """`coupling` of a model on some images; empty where no streams meet.
+
+    Args:
+        model: flat; quantised and FP16 graphs are measured as what they stand for. Left as it was.
+        batches: uint8 (N, H, W, 3) each, that the model takes.
+        run: loads a serialised model and returns what computes its outputs from images.
+
+    Raises:
+        InputError: no images, or values that are no numbers.
+        ModelFileError, UnsupportedError: as `joins`.
+    """
+    plain = in_float(model)
+    found = joins(plain)
+    return coupling(found, channel_power(plain, tensors_to_measure(found), batches, run)) if found else ()
 
 
 def tensors_to_measure(found: Sequence[Join]) -> tuple[str, ...]:
