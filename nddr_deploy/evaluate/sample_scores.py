@@ -180,7 +180,9 @@ class SampleScores:
 
     Attributes:
         tasks: that were scored.
-        states: task name -> (samples, S) float64, one `Metric.state` a sample; they may be stored and read again.
+        states: task name -> (samples, S) float64, one `Metric.state` a sample; they may be stored and read again. S is
+            C * C for C classes of segmentation, 6775 for normals, 4551 for ages, and small for others: 300 samples of
+            40 classes, normals and ages take 31 MB.
     """
 
     tasks: tuple[Task, ...]

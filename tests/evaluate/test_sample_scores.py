@@ -15,7 +15,7 @@ from nddr_deploy.errors import ConfigError, InputError
 from nddr_deploy.evaluate.sample_scores import EvaluationSet, SampleScores, compare
 from nddr_deploy.evaluate.score import Scores, score
 from nddr_deploy.manifest import Manifest
-from nddr_deploy.tasks import Age, Depth, Segmentation, Task
+from nddr_deploy.tasks import Age, Binary, Classification, Depth, Segmentation, Task
 from nddr_deploy.tasks.base import Array
 
 CLASSES = ("floor", "wall", "sofa")
@@ -163,6 +163,18 @@ def test_without_labels_pacc_is_the_share_of_pixels_with_the_same_argmax() -> No
 
     agree = (raw["reference"].argmax(1) == raw["variant"].argmax(1)).mean()
     assert scores.result()["segmentation"]["PAcc"] == pytest.approx(agree)
+
+
+def test_probabilities_of_the_reference_become_decisions_to_agree_with() -> None:
+    tasks = (Binary("edge"), Classification("gender", ("female", "male")))
+    manifest = Manifest(tasks=tasks, size_hw=(1, 4))
+    raw = {"edge": np.float32([[[[-1, 2, 3, -4]]]]), "gender": np.float32([[0.1, 0.2]])}
+
+    evaluation = EvaluationSet.against(manifest, lambda _: raw, Images(1, (1, 4)))
+    scores = evaluation.score(lambda _: {"edge": raw["edge"] * [1, -1, 1, 1], "gender": -raw["gender"]})
+
+    assert scores.result()["edge"]["IoU"] == 0.5
+    assert scores.result()["gender"]["accuracy"] == 0
 
 
 def test_the_first_samples_are_a_set_and_a_limit_of_their_own(handmade: Callable[..., Any]) -> None:
