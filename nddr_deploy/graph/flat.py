@@ -65,3 +65,15 @@ def keep_weights(graph: onnx.GraphProto, names: Collection[str]) -> None:
     for place in reversed(range(len(graph.initializer))):
         if graph.initializer[place].name not in names:
             del graph.initializer[place]
+
+
+def drop_unused(graph: onnx.GraphProto) -> None:
+    """Drop the nodes and weights that no output needs."""
+    needed = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    replace_nodes(graph, reversed(kept))
+    keep_weights(graph, needed)

@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from nddr_deploy.errors import ConfigError, ModelFileError
-from nddr_deploy.graph.flat import check_flat, keep_weights, replace_nodes
+from nddr_deploy.graph.flat import check_flat, drop_unused, replace_nodes
 from nddr_deploy.graph.inference import LARGE, infer, skeleton, tensor_shapes
 from nddr_deploy.graph.metadata import manifest_of, write_manifest
 from nddr_deploy.manifest import METADATA_KEY
@@ -151,7 +151,7 @@ def _fold_sizes(graph: onnx.GraphProto, light: onnx.ModelProto) -> onnx.GraphPro
         inferred = infer(light)  # an amount of padding that is known now makes further shapes known
     _replace(graph, folded)
     if folded:
-        _drop_unused(graph)
+        drop_unused(graph)
     return inferred
 
 
@@ -198,18 +198,6 @@ def _replace(graph: onnx.GraphProto, values: Mapping[str, Any]) -> None:
     """Weights in place of the nodes that give them."""
     replace_nodes(graph, [node for node in graph.node if node.output[0] not in values])
     graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
-
-
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    """The nodes and weights that no output needs any more."""
-    needed = {value.name for value in graph.output}
-    kept = []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            kept.append(node)
-    replace_nodes(graph, reversed(kept))
-    keep_weights(graph, needed)
 
 
 def _follow_in_manifest(model: onnx.ModelProto, batch: int | None, size_hw: tuple[int, int] | None) -> None:
