@@ -1,97 +1,14 @@
-"""Rules for where Q/DQ pairs stand: what shares a scale, what nothing may come between, what is better left out."""
+"""Rules for where Q/DQ pairs stand: around additions, between convolution and ReLU, and what is better left out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from nddr_deploy.graph.lint_rule import TARGETS, TENSORRT, Found, Rule, Target
-from nddr_deploy.graph.quantised_flow import Grid, QuantisedFlow
+from nddr_deploy.graph.quantised_flow import QuantisedFlow
 
 FEWEST_CHANNELS = 16  # a convolution of fewer gains nothing from int8
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
-_SELECTING = (  # every value that they return is one of those that they take
-    *("MaxPool", "GlobalMaxPool", "Identity", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"),
-    *("Slice", "Split", "Gather", "DepthToSpace", "SpaceToDepth", "Expand", "Tile"),
-)
 _AFFINE = ("Mul", "Add", "Sub", "Div")
 _ACTIVATIONS = ("Relu", "Clip")
-
-
-def one_scale(graph: QuantisedFlow, target: Target) -> Found:
-    for tensor, first, others in _quantised_again(graph):
-        grid = graph.grid(first)
-        different = [number for number in others if not grid.same(graph.grid(number))]
-        if different:
-            yield (
-                different[0],
-                f"{tensor!r} is quantised by {graph.named(first)} with {grid} and by {graph.named(different[0])} with "
-                f"{graph.grid(different[0])}; a tensor has one scale. Quantise it once, and let all its readers read "
-                "that pair.",
-            )
-
-
-def quantised_once(graph: QuantisedFlow, target: Target) -> Found:
-    for tensor, first, others in _quantised_again(graph):
-        if all(graph.grid(first).same(graph.grid(number)) for number in others):
-            yield (
-                others[0],
-                f"{tensor!r} is quantised {len(others) + 1} times with the same scale; once is enough. Let all its "
-                "readers read the same pair.",
-            )
-
-
-def _quantised_again(graph: QuantisedFlow) -> list[tuple[str, int, Sequence[int]]]:
-    """Tensors with several QuantizeLinear nodes: the tensor, the first node, the others."""
-    numbers = {tensor: graph.quantisers(tensor) for tensor in graph.flow.readers}
-    return [(tensor, found[0], found[1:]) for tensor, found in numbers.items() if len(found) > 1]
-
-
-def requantised(graph: QuantisedFlow, target: Target) -> Found:
-    for number in graph.quantising:
-        source = graph.node(number).input[0]
-        before = graph.dequantiser(source)
-        if graph.operation(number) == "QuantizeLinear" and before is not None:
-            yield (
-                number,
-                f"{graph.named(number)} quantises what {graph.named(before)} has just dequantised; a tensor is "
-                "quantised once. Remove one of the two pairs.",
-            )
-
-
-def concat(graph: QuantisedFlow, target: Target) -> Found:
-    for number in graph.moving(("Concat",)):
-        node = graph.node(number)
-        put_on = graph.quantisers(node.output[0])
-        if not put_on:
-            continue  # it is read in float, and then its inputs may have any scale
-        grid = graph.grid(put_on[0])
-        other = _first_on_another(graph, [name for name in node.input if graph.is_activation(name)], grid)
-        if other is not None:
-            yield (
-                number,
-                f"{graph.named(number)} joins {other[0]!r}, on {other[1]}, into {node.output[0]!r}, on {grid}; all "
-                "inputs of a Concat and its output share one scale, or values are rounded twice on the way. Give "
-                "all of them the scale of the output.",
-            )
-
-
-def _first_on_another(graph: QuantisedFlow, names: Sequence[str], grid: Grid) -> tuple[str, Grid] | None:
-    grids = ((graph.before_pair(name), graph.grid_of(name)) for name in names)
-    return next(((name, found) for name, found in grids if found is not None and not found.same(grid)), None)
-
-
-def selecting(graph: QuantisedFlow, target: Target) -> Found:
-    for number in graph.moving(_SELECTING):
-        node = graph.node(number)
-        before = graph.grid_of(node.input[0])
-        for name in node.output:
-            after = next((graph.grid(reader) for reader in graph.quantisers(name)), None)
-            if before is not None and after is not None and not before.same(after):
-                yield (
-                    number,
-                    f"{graph.named(number)} has {before} before it and {after} behind it; it only selects values, so "
-                    "they share one scale. Give its output the scale of its input.",
-                )
 
 
 def residual_add(graph: QuantisedFlow, target: Target) -> Found:
@@ -242,12 +159,6 @@ def few_channels(graph: QuantisedFlow, target: Target) -> Found:
             )
 
 
-SCALES = (
-    Rule("one-scale", "error", TARGETS, "a tensor is on one scale", one_scale),
-    Rule("requantised", "error", TARGETS, "no pair follows a pair", requantised),
-    Rule("concat", "error", TARGETS, "the inputs of a Concat and its output share one scale", concat),
-    Rule("same-scale", "error", TARGETS, "MaxPool, and what else selects values, keeps the scale", selecting),
-)
 PLACES = (
     Rule(
         "residual-add",
@@ -267,7 +178,6 @@ HINTS = (
         "the identity branch of a residual sum is quantised",
         residual_identity,
     ),
-    Rule("quantised-once", "warning", TARGETS, "one pair per tensor serves all its readers", quantised_once),
     Rule("last-layer", "warning", TARGETS, "the last layer of a head stays in float", last_layers),
     Rule("few-channels", "warning", TARGETS, "convolutions of fewer than 16 channels stay in float", few_channels),
 )

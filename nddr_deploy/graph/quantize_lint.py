@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import onnx
 
 from nddr_deploy.errors import unknown_choice
-from nddr_deploy.graph import lint_cpu, lint_grids, lint_places, lint_types
+from nddr_deploy.graph import lint_cpu, lint_grids, lint_places, lint_scales, lint_types
 from nddr_deploy.graph.flat import check_flat
 from nddr_deploy.graph.lint_rule import TARGETS, Finding, Rule, Target
 from nddr_deploy.graph.quantised_flow import QuantisedFlow
@@ -19,8 +19,9 @@ RULES: tuple[Rule, ...] = (
     *lint_grids.OPERATIONS,
     *lint_types.RULES,
     *lint_cpu.FORM,
-    *lint_places.SCALES,
+    *lint_scales.RULES,
     *lint_places.PLACES,
+    *lint_scales.HINTS,
     *lint_places.HINTS,
     *lint_grids.WEIGHTS,
     *lint_cpu.HINTS,

@@ -235,6 +235,15 @@ def pool_with_two_scales(model: onnx.ModelProto) -> None:
         put(model, fusion__b__scale=weight_of(model, "fusion.w.scale") * np.float32(0.03))
 
 
+def slice_with_two_scales(model: onnx.ModelProto) -> None:
+    pool_with_two_scales(model)
+    put(model, pool__starts=np.array([0, 0]), pool__ends=np.array([1, 16]))
+    pool = node_of(model, "pool")
+    pool.op_type = "Slice"
+    pool.input.extend(["pool.starts", "pool.ends"])
+    del pool.attribute[:]
+
+
 def pool_read_twice(model: onnx.ModelProto) -> None:
     """The pool itself reads floats; the tensor before it is quantised elsewhere, on another scale."""
     pool_with_two_scales(model)

@@ -140,8 +140,15 @@ CASES: list[
         "both",
         r"joins 'right.relu', on scale 0\.001, into 'both', on scale 0\.02",
     ),
-    ("same-scale", ALL, faults.pool_with_two_scales, "pool", r"has scale 0\.02 before it and scale 0\.03 behind it"),
-    ("same-scale", ALL, faults.pool_read_twice, "pool", r"has scale 0\.02 before it and scale 0\.03 behind it"),
+    ("max-pool", ALL, faults.pool_with_two_scales, "pool", r"has scale 0\.02 before it and scale 0\.03 behind it"),
+    ("max-pool", ALL, faults.pool_read_twice, "pool", r"has scale 0\.02 before it and scale 0\.03 behind it"),
+    (
+        "same-scale",
+        ALL,
+        faults.slice_with_two_scales,
+        "pool",
+        r"Slice node 'pool' has scale 0\.02 before .* scale 0\.03",
+    ),
     (
         "residual-add",
         TENSORRT,

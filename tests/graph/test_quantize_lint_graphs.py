@@ -10,14 +10,17 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from graph_subjects import quantised, ranges_of, run
+from graph_subjects import exported, quantised, ranges_of, run
 from lint_subjects import insert_after, node_of, put, sound, weight_of
 from onnx import helper
 
 from nddr_deploy.errors import ConfigError, ModelFileError, UnsupportedError
 from nddr_deploy.evaluate.probe_images import probe_images
+from nddr_deploy.graph import lint_places, placement
+from nddr_deploy.graph.calibration import calibrate
 from nddr_deploy.graph.fp16 import to_fp16
-from nddr_deploy.graph.quantize_lint import Finding, lint
+from nddr_deploy.graph.quantize import observed, quantize
+from nddr_deploy.graph.quantize_lint import TARGETS, Finding, lint
 
 
 def fused_convolutions(model: onnx.ModelProto, folder: Path) -> int:
@@ -64,6 +67,20 @@ def test_onnx_runtime_computes_fewer_layers_in_int8_where_the_rules_say_so(plant
     assert fused_convolutions(model, tmp_path) < 5
 
 
+def test_beside_a_signed_stream_one_behind_a_relu_keeps_its_own_zero_point(tmp_path: Path) -> None:
+    """With the stream's, its ReLU would not vanish in the grid, and its convolution would stay in float."""
+    model = sound("cpu")
+    put(model, both__zero=np.uint8(128), both__scale=0.04)
+    put(model, fusion__b__scale=weight_of(model, "fusion.w.scale") * np.float32(0.04))
+
+    assert lint(model, "cpu") == ()
+    assert fused_convolutions(model, tmp_path) == 5
+
+    put(model, right__relu__zero=np.uint8(128), right__relu__scale=0.04)
+    assert errors(lint(model, "cpu")) == {"relu-in-grid"}
+    assert fused_convolutions(model, tmp_path) == 4
+
+
 def test_a_wrong_bias_scale_is_fused_all_the_same_and_changes_the_results() -> None:
     """So the values have to be checked: ONNX Runtime takes an int32 bias to be on the grid of the products."""
     model = sound("cpu")
@@ -86,6 +103,25 @@ def test_what_onnx_runtime_quantises_for_one_target_is_not_for_the_other() -> No
     assert {"int32-scaled-bias", "integer-type", "fuses"} <= errors(lint(for_tensorrt, "cpu"))
     assert errors(lint(for_tensorrt, "tensorrt8")) == set()
     assert errors(lint(for_cpu, "cpu")) == {"conv-relu"}  # it puts a pair before every ReLU
+
+
+@pytest.mark.parametrize(("form", "tasks"), [("vgg", 2), ("resnet 18", 3), ("alexnet", 3)])
+def test_what_we_quantise_is_sound_for_its_target(form: str, tasks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    size_hw = (131, 163) if form == "alexnet" else (65, 97)
+    for module in (placement, lint_places):
+        monkeypatch.setattr(module, "FEWEST_CHANNELS", 2)  # these networks are narrow
+    model = exported(form, tasks=tasks, size_hw=size_hw)
+    images = probe_images(size_hw, 1)
+
+    for target in TARGETS:
+        ranges = calibrate(model, observed(model, target), [images], run)
+        written = quantize(model, ranges, target).model
+        if target == "tensorrt":
+            written = to_fp16(written, ranges_of(written, [images])).model
+        assert errors(lint(written, target)) == set()
+        # Some random weights are too small for FP16; the ASPP expands a pooled value for a Concat of another scale.
+        rest = {"saturation", "zero-weights", "same-scale"}
+        assert {finding.rule for finding in lint(written, target)} <= rest
 
 
 def test_the_fp16_form_of_a_graph_is_for_tensorrt_10_and_the_fp32_form_for_8() -> None:
