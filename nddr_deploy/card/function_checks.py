@@ -92,7 +92,9 @@ def check_parity_kept(card: Probes, found: Probes, reference: Engine | None) -> 
     if set(fp32) != set(found.outputs) or any(fp32[task].shape != found.outputs[task].shape for task in fp32):
         return (Check("parity", "with FP32", "", "", "skipped", "FP32 has other outputs than this model"),)
     limit, _ = tolerance(card, found)
-    before = {difference.task: difference.typical for difference in compare_probes(fp32, card.outputs)}
+    before = {
+        difference.task: difference.typical for difference in compare_probes(card.reference or fp32, card.outputs)
+    }
     checks = []
     for difference in compare_probes(fp32, found.outputs):
         then = before.get(difference.task, float("nan"))

@@ -53,7 +53,7 @@ def time_engines(
     *,
     threads: int | None = None,
     rounds: int = ROUNDS,
-    seconds: float = 2.0,
+    seconds: float = 1.0,
     progress: Callable[[int], None] | None = None,
 ) -> Latency:
     """Open every case and let them take turns: A B C, A B C, ...; the others are compared with the first.

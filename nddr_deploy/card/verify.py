@@ -123,7 +123,7 @@ def summarise(checks: list[Check]) -> str:
         said.append(f"This is not the card's model ({names}).")
         ran = any(check.part == "function" and check.verdict != "skipped" for check in checks)
         if not function and ran:
-            said.append("On the probe images it computes the same.")
+            said.append("On the probe images it computes the same, as far as this check can tell.")
     if function:
         said.append("It computes something else than when the card was made.")
     if changed["parity"]:

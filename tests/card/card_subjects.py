@@ -27,8 +27,10 @@ from nddr_deploy.card.schema import (
 from nddr_deploy.data.base import Sample
 from nddr_deploy.engines import open_engine
 from nddr_deploy.engines.machine import describe_machine
+from nddr_deploy.evaluate.budget import parse_budgets
 from nddr_deploy.evaluate.parity import check_parity
 from nddr_deploy.evaluate.probe_images import probe_images
+from nddr_deploy.evaluate.sample_scores import EvaluationSet, compare
 from nddr_deploy.files import sha256
 from nddr_deploy.graph.fp16_limits import Kept
 from nddr_deploy.graph.metadata import read_model, write_manifest
@@ -205,6 +207,23 @@ def whole_card(fp32: Path, int8: Path, *, heads: tuple[HeadMetric, ...] = HEADS,
             notes=["Normals are in camera axes."],
         )
     return card.model_copy(update={"heads": heads, **changed})
+
+
+def measured_card(fp32: Path, int8: Path, budgets: tuple[str, ...] = ("segmentation=-5", "normals=+5")) -> Card:
+    """A card whose metrics were really measured, on `Tiny`; without latency."""
+    with open_engine(fp32, threads=1) as reference, open_engine(int8, threads=1) as engine:
+        data = EvaluationSet.labelled_data(engine.manifest, Tiny("val"), about="tiny (val)")
+        before, after = data.score(reference.infer), data.score(engine.infer)
+        return make_card(
+            int8,
+            engine,
+            reference=reference,
+            target="cpu",
+            kept=KEPT,
+            evaluation=Evaluation.of(data, DataSet(name="tiny", split="val")),
+            changes=compare(before, after, data.tasks, resamples=50),
+            budgets=parse_budgets(budgets, data.tasks),
+        )
 
 
 def _latency() -> Latency:

@@ -22,3 +22,16 @@ def card(tmp_path_factory: pytest.TempPathFactory) -> Any:
     import card_subjects
 
     return card_subjects.whole_card(*card_subjects.write_models(tmp_path_factory.mktemp("card")))
+
+
+@pytest.fixture
+def carded(models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """The two models with a measured card beside the second, and the data set `tiny` to open again."""
+    import card_subjects
+
+    from nddr_deploy.card.card_file import card_path
+    from nddr_deploy.data import DATASETS
+
+    monkeypatch.setitem(DATASETS, "tiny", "card_subjects:Tiny")
+    card_path(models[1]).write_text(card_subjects.measured_card(*models).to_json())
+    return models
