@@ -13,6 +13,7 @@ from nddr_deploy.graph.flat import check_flat, constants_as_weights, keep_weight
 from nddr_deploy.tasks.base import Array
 
 HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, *HALVES)
 
 
 def in_float(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -47,7 +48,8 @@ def _drop_quantisation(graph: onnx.GraphProto) -> None:
     kept: list[onnx.NodeProto] = []
     for node in graph.node:
         node.input[:] = [same.get(name, name) for name in node.input]
-        if node.op_type == "DequantizeLinear" and node.input[0] in weights:
+        stored = weights.get(node.input[0])  # of a float weight that is quantised in the graph, nothing is stored
+        if node.op_type == "DequantizeLinear" and stored is not None and stored.data_type not in FLOATS:
             graph.initializer.append(numpy_helper.from_array(_meaning(node, weights), node.output[0]))
         elif node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             if node.output[0] in outputs:
