@@ -68,7 +68,7 @@ def equalise_streams(
     model: onnx.ModelProto,
     ranges: Mapping[str, Extent],
     *,
-    powers_of_two: bool = False,
+    powers_of_two: bool = True,
     channel_bound: float = CHANNEL_BOUND,
 ) -> Equalised:
     """An equal model in which the streams that each NDDR layer joins have one range.
@@ -78,13 +78,16 @@ def equalise_streams(
     Where one cannot be scaled, the others follow it. A stream that goes through several layers without a layer of its
     own in between has one factor for all of them, the geometric mean of what each would choose.
 
-    Outputs differ by roundings of the weights: by less than 1e-6 of their range.
+    Factors are powers of two unless asked otherwise: these change no digit of a weight, so float32 outputs stay as they
+    were to the last bit, and what was measured on them holds. Streams then differ by up to a factor of 2; on a trained
+    three-task ResNet, exact factors were as good in int8 (within 1 dB either way). So were factors per channel at best,
+    up to 3 dB worse on average: they flatten the activations, and make the weights that compensate uneven.
 
     Args:
         model: flat, float32, not quantised; left as it was.
         ranges: of every tensor that an NDDR layer joins; where they are per channel, so are the factors.
-        powers_of_two: round factors to them: then no weight is rounded and outputs stay as they were to the last bit,
-            but streams' ranges differ by up to a factor of 2.
+        powers_of_two: round factors to them; otherwise weights are rounded, and outputs differ by about 3e-7 of their
+            range.
         channel_bound: how much more than its whole stream a small channel may be multiplied.
 
     Raises:
@@ -220,7 +223,7 @@ def _report(layer: FusionLayer, group_of: Mapping[str, _Group], peaks: Mapping[s
     applied = any(group.changes for group in groups.values())
     reasons = [f"{task}: {group.reason}" for task, group in groups.items() if group.reason]
     if not applied and not reasons:
-        reasons = ["they have one range already" if max(before) > 0 else "none of them is ever active"]
+        reasons = [f"their ranges are {_ratio(before):.1f}:1 already" if max(before) > 0 else "none is ever active"]
     return EqualisedLayer(
         layer.name,
         {task: _short(group.factors) for task, group in groups.items()},

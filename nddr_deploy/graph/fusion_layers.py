@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import onnx
 from onnx import helper
 
+from nddr_deploy.errors import ConfigError, UnsupportedError, unknown_choice
 from nddr_deploy.graph.flat import check_flat, constants_as_weights
 from nddr_deploy.graph.inference import infer, skeleton, tensor_shapes
 from nddr_deploy.graph.merge_convolutions import is_product
@@ -101,6 +102,33 @@ def fusion_layers(model: onnx.ModelProto) -> tuple[FusionLayer, ...]:
             if layer is not None:
                 found.append(layer)
     return tuple(found)
+
+
+def check_known(layers: Sequence[FusionLayer], names: Iterable[str]) -> None:
+    """Refuse names that no layer has.
+
+    Raises:
+        ConfigError: names the layers that there are.
+    """
+    known = list(dict.fromkeys(layer.name for layer in layers))
+    for name in names:
+        if not known:
+            raise ConfigError(f"The model has no NDDR layer, so none called {name!r}. Give a network with NDDR layers.")
+        if name not in known:
+            raise unknown_choice("An NDDR layer", name, known)
+
+
+def check_direct(layer: FusionLayer) -> None:
+    """Refuse a layer whose convolutions do not read its Concat itself.
+
+    Raises:
+        UnsupportedError: names what is between.
+    """
+    if layer.between:
+        raise UnsupportedError(
+            f"{layer.name} has {layer.between[0]!r} between its Concat and its convolutions; expected nothing. Use the "
+            "float32 file, with BatchNorm folded as nddr-export does."
+        )
 
 
 @dataclass(frozen=True)

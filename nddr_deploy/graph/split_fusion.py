@@ -8,9 +8,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from nddr_deploy.errors import UnsupportedError, unknown_choice
 from nddr_deploy.graph.flat import check_flat, constants_as_weights, drop_unused, replace_nodes
-from nddr_deploy.graph.fusion_layers import FusionLayer, Stream, fusion_layers
+from nddr_deploy.graph.fusion_layers import Stream, check_direct, check_known, fusion_layers
 
 
 def split_fusion(model: onnx.ModelProto, layers: Collection[str] | None = None) -> onnx.ModelProto:
@@ -33,10 +32,7 @@ def split_fusion(model: onnx.ModelProto, layers: Collection[str] | None = None) 
     split = onnx.ModelProto()
     split.CopyFrom(constants_as_weights(model))
     found = fusion_layers(split)
-    names = [layer.name for layer in found]
-    for name in layers or ():
-        if name not in names:
-            raise unknown_choice("layers", name, names)
+    check_known(found, layers or ())
     streams: dict[str, tuple[Stream, ...]] = {}
     for layer in found:
         if layers is None or layer.name in layers:
@@ -49,19 +45,6 @@ def split_fusion(model: onnx.ModelProto, layers: Collection[str] | None = None) 
     replace_nodes(split.graph, nodes)
     drop_unused(split.graph)
     return split
-
-
-def check_direct(layer: FusionLayer) -> None:
-    """Refuse a layer whose convolutions do not read its Concat itself.
-
-    Raises:
-        UnsupportedError: names what is between.
-    """
-    if layer.between:
-        raise UnsupportedError(
-            f"{layer.name} has {layer.between[0]!r} between its Concat and its convolutions; expected nothing. Use the "
-            "float32 file, with BatchNorm folded as nddr-export does."
-        )
 
 
 def _sum(graph: onnx.GraphProto, node: onnx.NodeProto, streams: Sequence[Stream]) -> list[onnx.NodeProto]:
