@@ -11,14 +11,16 @@ from typing import Any, Protocol
 
 import onnx
 
+from nddr_deploy.data import DATASETS
 from nddr_deploy.engines.onnx_file import OnnxFile
 from nddr_deploy.engines.run_bytes import run_bytes
-from nddr_deploy.errors import ConfigError
+from nddr_deploy.errors import ConfigError, unknown_choice
 from nddr_deploy.evaluate.image_batches import ImageBatches, MadeUpImages
 from nddr_deploy.graph.costs import costs, subsets
 from nddr_deploy.graph.coupling import measure_coupling
 from nddr_deploy.graph.in_float import in_float
 from nddr_deploy.graph.metadata import read_model
+from nddr_deploy.inference.image_set import open_images
 from nddr_deploy.inspect.report import InspectReport
 from nddr_deploy.manifest import Manifest
 from nddr_deploy.optional import load
@@ -77,6 +79,8 @@ def inspect_model(
     """
     if images is not None and data is not None:
         raise ConfigError(f"images, data: got both, {images} and {data}. Give one of them.")
+    if data is not None and data not in DATASETS:
+        raise unknown_choice("data", data, DATASETS)
     if limit < 1:
         raise ConfigError(f"limit: got {limit}; expected a whole number from 1.")
     path = Path(model)
@@ -148,10 +152,7 @@ def _as_onnx(path: Path, size_hw: tuple[int, int] | None, choices: Mapping[str, 
 def _images(spec: str | None, manifest: Manifest, limit: int, split: str, options: Mapping[str, Any]) -> Images:
     if spec is None:
         return MadeUpImages(manifest.size_hw, min(limit, MadeUpImages.count))
-    from nddr_deploy.inference.image_set import open_images
-
-    images: Images = open_images(spec, manifest, limit=limit, split=split, options=options)
-    return images
+    return open_images(spec, manifest, limit=limit, split=split, options=options)
 
 
 @contextmanager
