@@ -11,8 +11,9 @@ def section(title: str, about: str | None, *children: str | None) -> Html:
     return tag("section", tag("h2", title), None if about is None else tag("p", about, class_="soft"), *children)
 
 
-def mark(met: bool | None) -> Html:
-    return tag("span", "met" if met else "missed", class_=f"mark {'met' if met else 'missed'}")
+def mark(good: bool | None, yes: str = "met", no: str = "missed") -> Html:
+    """A word on a green or a red ground."""
+    return tag("span", yes if good else no, class_=f"mark {'met' if good else 'missed'}")
 
 
 def hash_text(value: str) -> Html:

@@ -85,7 +85,7 @@ def _in_words(head: HeadMetric) -> Html:
     before, after = value_text(head.before, head.unit), value_text(head.after, head.unit)
     text = f" {head.metric} {before} → {after}: {change_text(head.change, head.unit)}"
     if head.budget is not None:
-        text += f" of {allowed_text(head)} allowed{'' if head.met else ', missed'}"
+        text += f" ({allowed_text(head)} allowed{'' if head.met else ', missed'})"
     return together((tag("strong", head.task), text))
 
 
@@ -99,9 +99,10 @@ def _facts(card: Card) -> Html:
         main = counts.get(model.precision, 0)
         rest = ", ".join(f"{count} {PRECISIONS[name]}" for name, count in counts.items() if name != model.precision)
         facts.append((f"Layers in {PRECISIONS[model.precision]}", f"{main} of {len(card.layers)}", rest))
-    if card.latency is not None and len(card.latency.cases) > 1:
-        case = card.latency.cases[-1]
-        facts.append(("Speed", times_text(case.speedup), f"over {card.latency.cases[0].label}"))
+    own = [case for case in (card.latency.cases if card.latency else ()) if case.file == model.name]
+    if card.latency is not None and own and own != list(card.latency.cases):
+        fastest = max(own, key=lambda case: case.speedup)
+        facts.append(("Speed", times_text(fastest.speedup), f"{fastest.label}, over {card.latency.cases[0].label}"))
     if card.evaluation is not None:
         against = "with labels" if card.evaluation.labelled else "against FP32's results"
         facts.append(("Judged on", f"{card.evaluation.samples} images", against))

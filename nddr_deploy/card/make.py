@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from nddr_deploy.card.pictures import Picture
     from nddr_deploy.evaluate.budget import Budget
     from nddr_deploy.evaluate.sample_scores import Change
+    from nddr_deploy.graph.equalise import EqualisedLayer
 
 
 def make_card(
@@ -51,7 +52,7 @@ def make_card(
     chain: Iterable[Link] = (),
     calibration: Calibration | None = None,
     kept: Collection[Kept] = (),
-    equalisation: Iterable[Equalisation] = (),
+    equalisation: Iterable[EqualisedLayer] = (),
     evaluation: Evaluation | None = None,
     changes: Sequence[Change] = (),
     budgets: Sequence[Budget] = (),
@@ -81,7 +82,8 @@ def make_card(
         budgets: what was promised; each is held against the change of its task and metric.
         sure: a budget must hold at the worse end of the interval, too.
         parity: hop -> report, as in {"fp32 to int8": ...}.
-        calibration, equalisation, evaluation, latency, search, choice, notes: see `Card`.
+        equalisation: what `graph.equalise` reports.
+        calibration, evaluation, latency, search, choice, notes: see `Card`.
 
     Raises:
         ModelFileError: the model is damaged, or not ours.
@@ -113,7 +115,7 @@ def make_card(
             chain=tuple({**links, **{role: link for role, link in named.items() if role not in links}}.values()),
             calibration=calibration,
             layers=layers_of(graph, kept),
-            equalisation=tuple(equalisation),
+            equalisation=tuple(map(Equalisation.of, equalisation)),
             evaluation=evaluation,
             heads=_heads(changes, budgets, {task.name: (task.kind, task.headline) for task in manifest.tasks}, sure),
             parity=tuple(Parity.of(hop, report) for hop, report in (parity or {}).items()),

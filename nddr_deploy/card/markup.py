@@ -38,6 +38,7 @@ def table(
     *,
     numbers: Sequence[int] = (),
     caption: str | None = None,
+    tall: bool = False,
 ) -> Html:
     """A table that scrolls by itself where the page is too narrow; the first column names its rows.
 
@@ -47,6 +48,7 @@ def table(
         rows: cells as text or markup.
         numbers: columns that hold figures, which are aligned to the right.
         caption: one line above it.
+        tall: whether it scrolls up and down, too.
     """
 
     def kind(column: int) -> str | None:
@@ -69,7 +71,7 @@ def table(
         tag("thead", header),
         tag("tbody", *body),
     )
-    return tag("div", whole, class_="scroll", role="region", aria_label=label, tabindex="0")
+    return tag("div", whole, class_="scroll tall" if tall else "scroll", role="region", aria_label=label, tabindex="0")
 
 
 # Written with a slash, which SVG needs and HTML passes over.

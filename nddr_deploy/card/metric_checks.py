@@ -13,6 +13,7 @@ from nddr_deploy.data import open_dataset
 from nddr_deploy.engines.base import Engine
 from nddr_deploy.errors import NddrError
 from nddr_deploy.evaluate.sample_scores import EvaluationSet
+from nddr_deploy.inference.image_set import open_images
 from nddr_deploy.preprocess import FitMode
 
 FRAMES = 100  # of the user's pictures, where the card names no number
@@ -66,10 +67,10 @@ def pictures(
     Raises:
         InputError: they cannot be read.
     """
-    from nddr_deploy.inference.image_set import open_images
-
     known = card.evaluation.samples if card.evaluation is not None else FRAMES
-    found = open_images(images, engine.manifest, limit=known if limit is None else limit)
+    wanted = known if limit is None else limit
+    with shown(progress, "reading", wanted) as told:
+        found = open_images(images, engine.manifest, limit=wanted, progress=told)
     with shown(progress, "FP32", len(found)) as told:
         return EvaluationSet.against(fp32.manifest, fp32.infer, found, about=found.about, progress=told)
 
@@ -99,8 +100,8 @@ def check_metrics(
     then = card.evaluation
     same = then is not None and evaluation.labelled == then.labelled and evaluation.fingerprint == then.sha256
     about = "" if same else "other images or truths than the card's"
-    source = "–" if then is None else f"{then.samples} of {then.source}"
-    found = f"{len(evaluation)} of {evaluation.about}"
+    source = "–" if then is None else f"{then.samples}: {then.source}"
+    found = f"{len(evaluation)}: {evaluation.about}"
     data = Check("metrics", "images", source, found, "same" if same else "note", about)
     return (data, *(_check(head, scores.get(head.task, {}), same, exact) for head in card.heads))
 

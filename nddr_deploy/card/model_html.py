@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
-from nddr_deploy.card.elements import PRECISIONS, count, hash_text, pairs, section
-from nddr_deploy.card.figures import short_number
-from nddr_deploy.card.markup import Html, table, tag
+from nddr_deploy.card.elements import PRECISIONS, count, hash_text, mark, pairs, section
+from nddr_deploy.card.fields import Value
+from nddr_deploy.card.figures import short_number, value_text
+from nddr_deploy.card.markup import Html, table, tag, together
 from nddr_deploy.card.schema import Card, Equalisation
+
+MOST_ROWS = 16  # of layers; more scroll within their table
 
 
 def layers(card: Card) -> Html | None:
@@ -23,6 +26,7 @@ def layers(card: Card) -> Html | None:
                 "Layers left in higher precision",
                 ("Left in higher precision", "Type", "Precision", "Why"),
                 [(layer.node, layer.op, PRECISIONS[layer.precision], layer.reason) for layer in told],
+                tall=len(told) > MOST_ROWS,
             )
         )
     if card.search is not None:
@@ -35,8 +39,9 @@ def layers(card: Card) -> Html | None:
         "Precision of every layer",
         ("Layer", "Type", "Precision", "Why"),
         [(layer.node, layer.op, PRECISIONS[layer.precision], layer.reason) for layer in card.layers],
+        tall=len(card.layers) > MOST_ROWS,
     )
-    every = tag("details", tag("summary", f"All {len(card.layers)} layers"), tag("div", every, class_="tall"))
+    every = tag("details", tag("summary", f"All {len(card.layers)} layers"), every)
     return section("Precision per layer", f"Layers with weights: {summary}.", *parts, every)
 
 
@@ -79,11 +84,12 @@ def data(card: Card) -> Html | None:
     parts: list[Html] = []
     if card.calibration is not None:
         made = card.calibration
-        settings = ", ".join(f"{key} {value}" for key, value in made.parameters.items())
+        settings = ", ".join(f"{key} {_setting(value)}" for key, value in made.parameters.items())
         parts.append(tag("h3", "Calibration"))
         parts.append(
             pairs(
-                ("Images", f"{made.images} of {made.source}"),
+                ("Source", made.source),
+                ("Images", str(made.images)),
                 ("Method", f"{made.method}{f' ({settings})' if settings else ''}"),
                 ("SHA-256", hash_text(made.sha256)),
             )
@@ -98,13 +104,18 @@ def data(card: Card) -> Html | None:
         parts.append(tag("h3", "Evaluation"))
         parts.append(
             pairs(
-                ("Images", f"{judged.samples} of {judged.source}"),
+                ("Source", judged.source),
+                ("Images", str(judged.samples)),
                 ("Truth", "labels" if judged.labelled else "FP32's own results"),
                 ("Opened with", opened),
                 ("SHA-256", hash_text(judged.sha256)),
             )
         )
     return section("Data", None, *parts) if parts else None
+
+
+def _setting(value: Value) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
 def parity(card: Card) -> Html | None:
@@ -115,11 +126,10 @@ def parity(card: Card) -> Html | None:
             hop.hop,
             head.task,
             short_number(head.max_abs),
-            short_number(head.relative),
-            short_number(head.outside),
+            value_text(head.relative, "share"),
+            value_text(head.outside, "share"),
             ", ".join(f"{name} {short_number(value)}" for name, value in head.metrics.items() if value is not None),
-            tag("span", "agrees" if head.passed else "differs", class_=f"mark {'met' if head.passed else 'missed'}"),
-            head.problem,
+            together((mark(head.passed, "agrees", "differs"), tag("small", head.problem) if head.problem else None)),
         )
         for hop in card.parity
         for head in hop.heads
@@ -130,7 +140,7 @@ def parity(card: Card) -> Html | None:
         "truth.",
         table(
             "Parity of every hop and head",
-            ("Hop", "Head", "Largest difference", "Of the range", "Beyond tolerance", "Metrics", "Verdict", "Problem"),
+            ("Hop", "Head", "Largest difference", "Of the range", "Beyond tolerance", "Metrics", "Verdict"),
             rows,
             numbers=(2, 3, 4),
         ),

@@ -130,7 +130,7 @@ def latency(card: Card) -> Html | None:
         "Other machines differ: nddr-verify measures yours.",
         table(
             "Time of a pass",
-            ("Case", "Runs on", "ms a pass", "Over rounds", "Speed-up", "Over rounds", "Speed-up, drawn"),
+            ("Case", "Runs on", "ms a pass", "over rounds", "Speed-up", "over rounds", "Speed-up, drawn"),
             rows,
             numbers=(2, 3, 4, 5),
         ),

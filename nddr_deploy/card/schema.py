@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import numpy as np
 from pydantic import Field, StringConstraints
 
 from nddr_deploy.card.fields import (
@@ -24,6 +25,8 @@ from nddr_deploy.card.measured import Choice, Latency, Parity, Probes
 
 if TYPE_CHECKING:
     from nddr_deploy.evaluate.sample_scores import EvaluationSet
+    from nddr_deploy.graph.equalise import EqualisedLayer
+    from nddr_deploy.inference.image_set import ImageSet
 
 
 class Content(Part):
@@ -95,6 +98,13 @@ class Calibration(Part):
     method: Line
     parameters: dict[Line, Value] = Field(default={}, max_length=100)
 
+    @classmethod
+    def of(cls, images: ImageSet, method: str, **parameters: Value) -> Calibration:
+        """`Calibration.of(images, "percentile", percentile=99.99)`"""
+        return cls(
+            source=images.about, images=len(images), sha256=images.fingerprint, method=method, parameters=parameters
+        )
+
 
 class Layer(Part):
     """One node with weights.
@@ -120,7 +130,7 @@ class Factors(Part):
 
 
 class Equalisation(Part):
-    """One NDDR layer's streams, brought to one range or not.
+    """One NDDR layer's streams, brought to one range or not: `graph.equalise.EqualisedLayer`.
 
     Attributes:
         layer: its name.
@@ -136,6 +146,21 @@ class Equalisation(Part):
     factors: dict[Line, Factors] = Field(default={}, max_length=64)
     ratio_before: Number | None = None
     ratio_after: Number | None = None
+
+    @classmethod
+    def of(cls, layer: EqualisedLayer) -> Equalisation:
+        """What `graph.equalise` reports, with each stream's factors summed up."""
+        return cls(
+            layer=layer.name,
+            applied=layer.applied,
+            reason=layer.reason,
+            factors={
+                stream: Factors(least=values.min(), median=np.median(values), most=values.max())
+                for stream, values in layer.factors.items()
+            },
+            ratio_before=finite(layer.ratio_before),
+            ratio_after=finite(layer.ratio_after),
+        )
 
 
 class DataSet(Part):
@@ -267,9 +292,3 @@ class Card(Part):
 def finite(value: float) -> float | None:
     """The number; None where it is none."""
     return float(value) if math.isfinite(value) else None
-
-
-def parameters(values: dict[str, Any]) -> dict[str, Value]:
-    """Settings as a card can hold them: numbers and words stay, anything else becomes words."""
-    plain = (str, bool, int, float, type(None))
-    return {key: value if isinstance(value, plain) else str(value) for key, value in values.items()}

@@ -55,7 +55,7 @@ th, td { text-align: left; padding: 0.42rem 0.6rem; border-bottom: 1px solid var
 th:first-child, td:first-child { padding-left: 0.2rem; }
 tbody tr:last-child > * { border-bottom: 0; }
 thead th { color: var(--soft); font-weight: 600; font-size: 0.82rem; white-space: nowrap; border-bottom-width: 2px; }
-tbody th { font-weight: 500; }
+tbody th { font-weight: 500; white-space: nowrap; }
 tbody tr:hover > * { background: var(--faint); }
 .number { text-align: right; white-space: nowrap; }
 td small { display: block; color: var(--soft); font-size: 0.84em; }

@@ -17,9 +17,7 @@ from nddr_deploy.card.schema import (
     Calibration,
     Card,
     DataSet,
-    Equalisation,
     Evaluation,
-    Factors,
     HeadMetric,
     Link,
     Search,
@@ -32,6 +30,7 @@ from nddr_deploy.evaluate.parity import check_parity
 from nddr_deploy.evaluate.probe_images import probe_images
 from nddr_deploy.evaluate.sample_scores import EvaluationSet, compare
 from nddr_deploy.files import sha256
+from nddr_deploy.graph.equalise import EqualisedLayer
 from nddr_deploy.graph.fp16_limits import Kept
 from nddr_deploy.graph.metadata import read_model, write_manifest
 
@@ -176,14 +175,8 @@ def whole_card(fp32: Path, int8: Path, *, heads: tuple[HeadMetric, ...] = HEADS,
             ),
             kept=KEPT,
             equalisation=[
-                Equalisation(
-                    layer="fusions.0",
-                    applied=True,
-                    factors={"segmentation": Factors(least=0.5, median=1.0, most=30.0)},
-                    ratio_before=30.2,
-                    ratio_after=1.01,
-                ),
-                Equalisation(layer="fusions.1", applied=False, reason="a stream is read by a sigmoid"),
+                EqualisedLayer("fusions.0", {"segmentation": np.array([0.5, 1.0, 30.0])}, True, "", 30.2, 1.01),
+                EqualisedLayer("fusions.1", {}, False, "a stream is read by a sigmoid", 12.0, float("inf")),
             ],
             evaluation=Evaluation(
                 source="tiny (val)",

@@ -98,6 +98,7 @@ def test_layers_streams_speed_parity_and_hashes_are_on_the_page(card: Card) -> N
     assert page.table("Left in higher precision")[1] == ["age.conv", "Conv", "FP32", "a head's last convolution"]
     assert [row[0] for row in page.table("Layer")[1:]] == ["segmentation.conv", "normals.conv", "age.conv"]
     assert page.table("NDDR layer")[1][:5] == ["fusions.0", "equalised", "30.2 : 1", "1.01 : 1", "segmentation × 1"]
+    assert page.table("NDDR layer")[2][1:5] == ["left", "12 : 1", "–", ""]
     assert page.table("Case")[2][:5] == ["INT8", "CPU", "3.10", "2.79 to 3.41", "4.00×"]
     assert {row[1] for row in page.table("Hop")[1:]} == {"segmentation", "normals", "age"}
     assert page.table("Role")[-1] == ["this model", "model.int8.onnx", card.model.sha256]
