@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from onnx import TensorProto
 
-from nddr_deploy.graph.lint_rule import TARGETS, Found, Rule, Target
+from nddr_deploy.graph.lint_rule import TARGETS, TENSORRT, Found, Rule, Target
 from nddr_deploy.graph.quantised_flow import Grid, QuantisedFlow
 
 _POOLING = ("MaxPool", "GlobalMaxPool")
@@ -58,39 +58,38 @@ def requantised(graph: QuantisedFlow, target: Target) -> Found:
 
 
 def concat(graph: QuantisedFlow, target: Target) -> Found:
-    for number in graph.moving(("Concat",)):
-        node = graph.node(number)
-        put_on = graph.quantisers(node.output[0])
-        if not put_on:
-            continue  # it is read in float, and then its inputs may have any scale
-        grid = graph.grid(put_on[0])
+    for number, name, found, grid in _joined(graph):
         # A ReLU vanishes in a grid that starts at zero alone; ONNX Runtime's integer Concat takes several grids.
-        activations = [name for name in node.input if graph.is_activation(name)]
-        other = _first_on_another(graph, activations, grid, one_sided=target == "cpu")
-        if other is not None:
+        one_sided = target == "cpu" and _starts_at_zero(found) and not _starts_at_zero(grid)
+        if graph.dequantiser(name) is not None and not one_sided:
             yield (
                 number,
-                f"{graph.named(number)} joins {other[0]!r}, on {other[1]}, into {node.output[0]!r}, on {grid}; all "
-                "inputs of a Concat and its output share one scale, or values are rounded twice on the way. Give "
-                "all of them the scale of the output.",
+                f"{graph.named(number)} joins {graph.before_pair(name)!r}, on {found}, into "
+                f"{graph.node(number).output[0]!r}, on {grid}; all inputs of a Concat and its output share one scale, "
+                "or values are rounded twice on the way. Give all of them the scale of the output.",
             )
 
 
-def _first_on_another(
-    graph: QuantisedFlow, names: Sequence[str], grid: Grid, *, one_sided: bool
-) -> tuple[str, Grid] | None:
-    """The first tensor on another grid.
+def concat_past_pair(graph: QuantisedFlow, target: Target) -> Found:
+    for number, name, found, grid in _joined(graph):
+        if graph.dequantiser(name) is None:
+            yield (
+                number,
+                f"{graph.named(number)} reads {name!r} in float, which others read on {found}; TensorRT quantises the "
+                f"inputs of a Concat for its output, on {grid}, so that tensor is quantised twice. Give it the scale "
+                "of the output.",
+            )
 
-    Args:
-        one_sided: let one that starts at zero keep that zero point where the grid has another one.
-    """
-    for name in names:
-        found = graph.grid_of(name)
-        if found is None or found.same(grid):
-            continue
-        if not (one_sided and _starts_at_zero(found) and not _starts_at_zero(grid)):
-            return graph.before_pair(name), found
-    return None
+
+def _joined(graph: QuantisedFlow) -> Iterator[tuple[int, str, Grid, Grid]]:
+    """Each input of a Concat whose grid is another than that of the quantised result; with both grids."""
+    for number in graph.moving(("Concat",)):
+        node = graph.node(number)
+        put_on = graph.quantisers(node.output[0])
+        for name in node.input if put_on else ():
+            found = graph.grid_of(name) if graph.is_activation(name) else None
+            if found is not None and not found.same(graph.grid(put_on[0])):
+                yield number, name, found, graph.grid(put_on[0])
 
 
 def _starts_at_zero(grid: Grid) -> bool:
@@ -122,10 +121,14 @@ def _keeps_scale(graph: QuantisedFlow, operations: Sequence[str]) -> Found:
 RULES = (
     Rule("one-scale", "error", TARGETS, "a tensor is on one scale", one_scale),
     Rule("requantised", "error", TARGETS, "no pair follows a pair", requantised),
-    Rule("concat", "error", TARGETS, "the inputs of a Concat and its output share one scale", concat),
+    Rule("concat", "error", TENSORRT, "the inputs of a Concat and its output share one scale", concat),
     Rule("max-pool", "error", TARGETS, "a MaxPool has one scale before and behind it", pooling),
 )
 HINTS = (
+    Rule("concat", "warning", ("cpu",), "the inputs of a Concat and its output share one scale", concat),
+    Rule(
+        "concat-input", "warning", TENSORRT, "what a Concat reads in float is on its scale elsewhere", concat_past_pair
+    ),
     Rule(
         "same-scale",
         "warning",

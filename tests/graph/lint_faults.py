@@ -229,6 +229,12 @@ def stream_on_its_own_scale(model: onnx.ModelProto) -> None:
     put(model, right__relu__scale=0.001)
 
 
+def stream_past_its_pair(model: onnx.ModelProto) -> None:
+    """The Concat reads one stream in float; another layer reads that stream on a scale of its own."""
+    stream_on_its_own_scale(model)
+    read_instead(model, "both", "right.relu.dq", "right.relu")
+
+
 def pool_with_two_scales(model: onnx.ModelProto) -> None:
     put(model, pool__scale=0.03, both__scale=0.03, right__relu__scale=0.03)
     if any(weight.name == "fusion.b.scale" for weight in model.graph.initializer):

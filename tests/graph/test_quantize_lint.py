@@ -140,6 +140,7 @@ CASES: list[
         "both",
         r"joins 'right.relu', on scale 0\.001, into 'both', on scale 0\.02",
     ),
+    ("concat-input", TENSORRT, faults.stream_past_its_pair, "both", r"reads 'right.relu' in float, .* on scale 0\.001"),
     ("max-pool", ALL, faults.pool_with_two_scales, "pool", r"has scale 0\.02 before it and scale 0\.03 behind it"),
     ("max-pool", ALL, faults.pool_read_twice, "pool", r"has scale 0\.02 before it and scale 0\.03 behind it"),
     (
