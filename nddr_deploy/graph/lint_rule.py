@@ -15,15 +15,17 @@ TENSORRT: tuple[Target, ...] = ("tensorrt", "tensorrt8")
 
 Found = Iterator[tuple[int | None, str]]  # number of the node, None for the whole graph, and what is said of it
 
+_SYMMETRIC = (
+    "Quantise symmetrically with signed 8 bits: nddr-quantize --target {}, or activation_type and weight_type QInt8, "
+    "ActivationSymmetric, WeightSymmetric, and QuantizeBias off in onnxruntime.quantization"
+)
 AGAIN: dict[Target, str] = {
     "cpu": (
-        "Quantise again for CPUs: activation_type QUInt8, weight_type QInt8 and per_channel in onnxruntime.quantization"
+        "Quantise for CPUs: nddr-quantize --target cpu, or activation_type QUInt8, weight_type QInt8 and per_channel in "
+        "onnxruntime.quantization"
     ),
-    **dict.fromkeys(
-        TENSORRT,
-        "Quantise symmetrically with signed 8 bits: activation_type and weight_type QInt8, ActivationSymmetric, "
-        "WeightSymmetric, and QuantizeBias off in onnxruntime.quantization",
-    ),
+    "tensorrt": _SYMMETRIC.format("tensorrt"),
+    "tensorrt8": _SYMMETRIC.format("tensorrt8"),
 }
 
 
