@@ -21,8 +21,8 @@ _SYMMETRIC = (
 )
 AGAIN: dict[Target, str] = {
     "cpu": (
-        "Quantise for CPUs: nddr-quantize --target cpu, or activation_type QUInt8, weight_type QInt8 and per_channel in "
-        "onnxruntime.quantization"
+        "Quantise for CPUs: nddr-quantize --target cpu, or activation_type QUInt8, weight_type QInt8 and per_channel "
+        "in onnxruntime.quantization"
     ),
     "tensorrt": _SYMMETRIC.format("tensorrt"),
     "tensorrt8": _SYMMETRIC.format("tensorrt8"),
