@@ -1,1 +1,1 @@
-"""From a float model to a quantised one that keeps its promises: calibrate, equalise, quantise, judge, search. No PyTorch."""
+"""From a float model to a quantised one that keeps its promises: calibrate, equalise, judge, search. No PyTorch."""

@@ -70,7 +70,7 @@ def add_quantize_arguments(parser: argparse.ArgumentParser) -> None:
         "--search-limit", type=int, default=64, metavar="N", help="samples for each trial of the search (default: 64)"
     )
     judging.add_argument(
-        "--max-trials", type=int, default=200, metavar="N", help="of the search, at most (default: 200)"
+        "--max-trials", type=int, metavar="N", help="of the search, at most (default: as many as it takes)"
     )
     judging.add_argument(
         "--sensitivity",
@@ -93,8 +93,8 @@ def add_quantize_arguments(parser: argparse.ArgumentParser) -> None:
         "--streams",
         default="auto",
         metavar="FORM",
-        help="what is done where NDDR joins streams of different range: plain, equalised, split or float; auto measures "
-        "(default: auto)",
+        help="what is done where NDDR joins streams of different range: plain, equalised or split; auto takes what "
+        "loses least (default: auto)",
     )
     how.add_argument(
         "--reduce-range", action="store_true", help="7-bit weights, for processors without VNNI (default: 8)"
