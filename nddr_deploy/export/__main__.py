@@ -58,6 +58,19 @@ def _main(argv: Sequence[str]) -> int:
         metavar="MODULE:FUNCTION",
         help="your own function that loads the checkpoint; see docs/importing/from_module.md",
     )
+    parser.add_argument(
+        "--prune-coupling",
+        type=float,
+        metavar="SHARE",
+        help="cut what a task takes from a stream where that is less than SHARE of all it takes at that layer (see "
+        "nddr-inspect), and measure what that changes for each task (default: nothing is cut)",
+    )
+    parser.add_argument(
+        "--prune-images",
+        metavar="X",
+        help="your pictures for that: a folder, a pattern, a video, or a data set (default: made-up ones, which tell "
+        "little; yours are better)",
+    )
     parser.add_argument("--report", metavar="FILE", help="write the outcome, parity above all, as JSON (default: not)")
     parser.add_argument(
         "--verbose", action="store_true", help="show also what every BatchNorm layer became, with its difference"
@@ -80,6 +93,8 @@ def _main(argv: Sequence[str]) -> int:
         opset=options.opset,
         **import_choices(options),
         from_module=options.from_module,
+        prune_coupling=options.prune_coupling,
+        prune_images=options.prune_images,
         report=options.report,
         verbose=options.verbose,
     )

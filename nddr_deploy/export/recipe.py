@@ -8,15 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import onnx
 import torch
 
 from nddr_deploy.checkpoint import Trained
 from nddr_deploy.engines import open_engine
 from nddr_deploy.engines.eager import TorchEngine
+from nddr_deploy.engines.run_bytes import run_bytes
 from nddr_deploy.errors import ConfigError, ModelFileError, ParityError, UnsupportedError
 from nddr_deploy.evaluate.decode import decode_batch
+from nddr_deploy.evaluate.image_batches import MadeUpImages
 from nddr_deploy.evaluate.parity import ParityReport, check_parity
 from nddr_deploy.evaluate.probe_images import probe_images
+from nddr_deploy.evaluate.prune import Pruned, prune
 from nddr_deploy.export.equivalence import layer_differences
 from nddr_deploy.export.fold import fold_batchnorm
 from nddr_deploy.export.memory import give_back_memory
@@ -26,14 +30,18 @@ from nddr_deploy.export.report import ExportReport
 from nddr_deploy.export.to_onnx import to_onnx
 from nddr_deploy.export.trace import trace
 from nddr_deploy.files import finished_file, sha256
+from nddr_deploy.graph.coupling import check_threshold
+from nddr_deploy.graph.metadata import manifest_of, read_model
 from nddr_deploy.importers import Choices, read_checkpoint
 from nddr_deploy.importers.module import load_from_module
+from nddr_deploy.inference.image_set import ImageSet, open_images
 from nddr_deploy.manifest import Manifest
 from nddr_deploy.preprocess import Image
 from nddr_deploy.tasks.base import Array
 
 # What is taken off a checkpoint's name: public code writes "x.pth.tar", and "model.ckpt-20000" has no suffix at all.
 ENDINGS = (".tar", ".pth", ".pt", ".safetensors", ".npz", ".index", ".meta", ".data-00000-of-00001")
+PRUNE_LIMIT = 64  # pictures
 
 
 def export_checkpoint(
@@ -52,6 +60,8 @@ def export_checkpoint(
     std: tuple[float, float, float] | None = None,
     rename: Mapping[str, str] | None = None,
     from_module: str | None = None,
+    prune_coupling: float | None = None,
+    prune_images: str | None = None,
     report: str | os.PathLike[str] | None = None,
     verbose: bool = False,
 ) -> ExportReport:
@@ -71,6 +81,10 @@ def export_checkpoint(
         opset: 17 to 20.
         format, assume, mean, std, rename: what a checkpoint of other code leaves open, see `import_checkpoint`.
         from_module: "package.module:function" of the user's own code that loads the checkpoint into a `StagedNetwork`.
+        prune_coupling: cut what a task takes from a stream where that is less than this share of all it takes at a
+            layer, see `graph.coupling`. Parity is then that of the file before the cut, and what the cut changes is
+            measured for each task.
+        prune_images: the user's pictures for both: a folder, a pattern, a list, a video, a data set; None makes some up.
         report: a JSON file for the outcome, parity above all; written also when parity fails.
         verbose: compare also layer by layer, for the report.
 
@@ -84,6 +98,10 @@ def export_checkpoint(
     path = Path(output) if output is not None else default_output(Path(checkpoint))
     if path.suffix != ".onnx":
         raise ConfigError(f"output: {path} should end in .onnx, by which engines know what they open.")
+    if prune_images is not None and prune_coupling is None:
+        raise ConfigError(f"prune-images: {prune_images} is for --prune-coupling, which is missing.")
+    if prune_coupling is not None:
+        check_threshold(prune_coupling)
     load = partial(_load, checkpoint, Choices(format, assume or {}, mean, std, rename or {}, size_hw), from_module)
     trained, source, about = load()
     manifest = plan(
@@ -96,6 +114,7 @@ def export_checkpoint(
         tasks=tasks,
         opset=opset,
     )
+    pictures = None if prune_coupling is None else prune_pictures(prune_images, manifest)
     network = trained.build()
     del trained  # a copy of all weights
     network.check_size(manifest.size_hw)
@@ -118,8 +137,12 @@ def export_checkpoint(
         del network, model, folded  # before two runtimes load the weights again
         give_back_memory()
         parity = parity_with_checkpoint(lambda: load()[0], temporary, manifest, images)
+        pruned = None
+        if prune_coupling is not None and pictures is not None and parity.passed:
+            pruned = prune_file(temporary, prune_coupling, pictures)
+            nodes, manifest = len(pruned.model.graph.node), manifest_of(pruned.model, source=str(path))
         done = ExportReport(
-            source, about, path, manifest, temporary.stat().st_size, nodes, entries, parity, differences
+            source, about, path, manifest, temporary.stat().st_size, nodes, entries, parity, differences, pruned
         )
         if report is not None:
             with finished_file(report) as json_file:
@@ -127,6 +150,18 @@ def export_checkpoint(
         if not parity.passed:
             raise ParityError(f"{path} was not written: it does not agree with PyTorch. {parity.problems()}.")
     return done
+
+
+def prune_file(onnx_file: Path, threshold: float, pictures: ImageSet | MadeUpImages) -> Pruned:
+    """Cut a file's negligible blocks, in place."""
+    pruned = prune(read_model(onnx_file), threshold, pictures, run_bytes, about=pictures.about)
+    onnx.save_model(pruned.model, onnx_file)
+    return pruned
+
+
+def prune_pictures(spec: str | None, manifest: Manifest) -> ImageSet | MadeUpImages:
+    """What the size of blocks, and the effect of their cut, are measured on."""
+    return MadeUpImages(manifest.size_hw) if spec is None else open_images(spec, manifest, limit=PRUNE_LIMIT)
 
 
 def _load(path: str | os.PathLike[str], choices: Choices, from_module: str | None) -> tuple[Trained, Path, list[str]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nddr_deploy.evaluate.parity import ParityReport
+from nddr_deploy.evaluate.prune import Pruned
 from nddr_deploy.export.fold import Folded
 from nddr_deploy.manifest import Manifest
 
@@ -25,6 +26,7 @@ class ExportReport:
         folded: what became of each BatchNorm layer.
         parity: ONNX Runtime on the written file against the unfolded network in PyTorch.
         layer_differences: layer -> largest difference after folding, as a share of the range there; None: not asked.
+        pruned: what was cut after that comparison; None: not asked.
     """
 
     checkpoint: Path
@@ -36,6 +38,7 @@ class ExportReport:
     folded: tuple[Folded, ...]
     parity: ParityReport
     layer_differences: Mapping[str, float] | None = None
+    pruned: Pruned | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -54,6 +57,7 @@ class ExportReport:
             ],
             "layer_differences": self.layer_differences,
             "parity": self.parity.to_dict(),
+            "pruned": None if self.pruned is None else self.pruned.to_dict(),
         }
 
     def text(self) -> str:
@@ -70,10 +74,14 @@ class ExportReport:
             f"parity   with the unfolded network in PyTorch on {sum(shape[0] for shape in self.parity.images)} images, "
             f"tolerance {self.parity.tolerance:g} of the range:",
             *(f"         {line}" for line in self.parity.table().splitlines()),
+            *(f"{'' if place else 'pruned':9}{line}" for place, line in enumerate(self._prune_lines())),
             f"wrote    {self.path}: {self.size_bytes / 1e6:.1f} MB, {self.nodes} nodes, opset {manifest.opset}, "
             f"by {manifest.versions['exporter']}",
         ]
         return "\n".join(lines)
+
+    def _prune_lines(self) -> list[str]:
+        return [] if self.pruned is None else self.pruned.lines()
 
     def _fold_lines(self) -> list[str]:
         counts = Counter(entry.action for entry in self.folded)

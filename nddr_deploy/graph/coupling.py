@@ -110,8 +110,7 @@ def negligible_blocks(blocks: Sequence[Block], threshold: float) -> tuple[Place,
     Raises:
         ConfigError: a threshold that is no share, or so large that half of what a task takes would count as nothing.
     """
-    if not 0 < threshold <= 0.5:
-        raise ConfigError(f"prune-coupling: got {threshold:g}; expected a share above 0 and at most 0.5, as in 0.02.")
+    check_threshold(threshold)
     largest: dict[tuple[str, str], float] = {}
     for block in blocks:
         place = (block.layer, block.task)
@@ -121,3 +120,9 @@ def negligible_blocks(blocks: Sequence[Block], threshold: float) -> tuple[Place,
         for block in blocks
         if block.can_be_cut and block.share < threshold and block.share < largest[(block.layer, block.task)]
     )
+
+
+def check_threshold(threshold: float) -> None:
+    """Raise ConfigError unless it is a share that may count as negligible."""
+    if not 0 < threshold <= 0.5:
+        raise ConfigError(f"prune-coupling: got {threshold:g}; expected a share above 0 and at most 0.5, as in 0.02.")
