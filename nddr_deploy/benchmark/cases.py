@@ -78,7 +78,7 @@ def parse_cases(
         precision: of a name that gives none: what the exported file is written for.
         plan: the TensorRT engine; the tensorrt case runs it.
         plan_precision: that it was built in.
-        int8: the exported file, quantised; the onnxruntime and openvino cases in int8 run it.
+        int8: the exported file, quantised; the onnxruntime and openvino cases in int8 or int8+bf16 run it.
 
     Raises:
         ConfigError: an unknown runtime or precision, one case twice, or a case whose file was not given.
@@ -95,7 +95,7 @@ def parse_cases(
             file, usual = checkpoint, "fp32"
         elif backend == "tensorrt":
             file, usual = plan, plan_precision
-        elif asked == "int8" and int8 is not None:
+        elif asked in ("int8", "int8+bf16") and int8 is not None:
             file, usual = int8, asked
         else:
             file, usual = model, precision

@@ -109,6 +109,14 @@ def test_a_quantised_file_s_cases_are_int8_and_the_checkpoint_s_stay_fp32() -> N
     assert [case.label for case in cases] == ["torch fp32", "openvino int8"]
 
 
+def test_cases_in_int8_run_the_quantised_file_and_the_others_the_model() -> None:
+    names = ["onnxruntime", "openvino:int8", "openvino:int8+bf16", "openvino:bf16"]
+
+    cases = parse_cases(names, model=MODEL, checkpoint=None, precision="fp32", int8=Path("int8.onnx"))
+
+    assert [case.path.name for case in cases] == [MODEL.name, "int8.onnx", "int8.onnx", MODEL.name]
+
+
 @pytest.mark.parametrize(
     ("names", "checkpoint", "sentence"),
     [
