@@ -24,6 +24,8 @@ from nddr_deploy.engines.table import SUFFIXES
 from nddr_deploy.errors import ConfigError
 from nddr_deploy.evaluate.sample_scores import EvaluationSet
 
+SECONDS = 1.0  # of measuring, each of the two cases
+
 
 def verify(
     model: str | os.PathLike[str],
@@ -145,7 +147,7 @@ def _latency(
         threads = max(1, min(card.latency.threads, available_cores()))
     cases = [case] if reference is None else [Timed(reference), case]
     with shown(progress, "latency", ROUNDS * len(cases)) as told:
-        measured = time_engines(cases, threads=threads, rounds=ROUNDS, progress=told)
+        measured = time_engines(cases, threads=threads, rounds=ROUNDS, seconds=SECONDS, progress=told)
     now = measured.cases[-1]
     before = "–" if then is None else f"{then.median_ms:.2f} ms"
     what = f"a pass on {measured.threads} thread{'s' if measured.threads > 1 else ''}"

@@ -32,6 +32,7 @@ def carded(models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> tuple[
     from nddr_deploy.card.card_file import card_path
     from nddr_deploy.data import DATASETS
 
+    monkeypatch.setattr("nddr_deploy.card.verify.SECONDS", 0.05)
     monkeypatch.setitem(DATASETS, "tiny", "card_subjects:Tiny")
     card_path(models[1]).write_text(card_subjects.measured_card(*models).to_json())
     return models

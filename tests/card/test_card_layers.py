@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from card_subjects import write_models
 
 sys.path.append(str(Path(__file__).parents[1] / "graph"))
 
@@ -20,7 +22,7 @@ from nddr_deploy.graph.quantize import Target, observed, quantisable, quantize
 
 @pytest.mark.parametrize("target", ["cpu", "tensorrt", "tensorrt8"])
 def test_what_was_quantised_is_int8_and_the_rest_says_why_not(target: Target) -> None:
-    model = exported("vgg")
+    model = exported("resnet 18")
     kept = quantisable(model, target)[2]
     batches = list(probe_images((65, 97), 2)[:, None])
     ranges = calibrate(model, observed(model, target), batches, run)
@@ -35,8 +37,19 @@ def test_what_was_quantised_is_int8_and_the_rest_says_why_not(target: Target) ->
     assert len(layers) == len(layers_of(model))
 
 
+def test_weights_alone_in_int8_do_not_make_an_int8_layer(tmp_path: Path) -> None:
+    _, int8 = write_models(tmp_path)
+    model = onnx.load(int8)
+    convolution = next(node for node in model.graph.node if node.output[0] == "normals")
+    convolution.input[0] = "scaled"  # the pixels in float: no runtime can compute this in integers
+
+    precisions = {layer.node: layer.precision for layer in layers_of(model)}
+
+    assert precisions == {"segmentation.conv": "int8", "normals.conv": "fp32", "age.conv": "fp32"}
+
+
 def test_an_fp32_file_has_fp32_layers_alone() -> None:
-    layers = layers_of(exported("vgg"))
+    layers = layers_of(exported("resnet 18"))
 
     assert {layer.precision for layer in layers} == {"fp32"}
     assert {layer.op for layer in layers} == {"Conv"}

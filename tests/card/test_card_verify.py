@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import pytest
-from card_subjects import change_weight, save_again
+from card_subjects import Tiny, change_weight, save_again
 from onnx import numpy_helper
 
 from nddr_deploy.card.__main__ import main
@@ -18,14 +19,17 @@ from nddr_deploy.card.card_file import card_path, read_card
 from nddr_deploy.card.function_checks import ELSEWHERE, REPEATED, check_parity_kept, check_probes, tolerance
 from nddr_deploy.card.make import make_card
 from nddr_deploy.card.probes import take_probes
-from nddr_deploy.card.schema import Card
+from nddr_deploy.card.schema import Card, Evaluation
 from nddr_deploy.card.verification import Check, Verification
 from nddr_deploy.card.verify import verify
 from nddr_deploy.engines import open_engine
 from nddr_deploy.engines.base import Engine
+from nddr_deploy.engines.machine import available_cores
 from nddr_deploy.errors import ConfigError
 from nddr_deploy.evaluate.decode import decode_batch
+from nddr_deploy.evaluate.sample_scores import EvaluationSet, compare
 from nddr_deploy.graph.metadata import manifest_of, write_manifest
+from nddr_deploy.inference.image_set import open_images
 
 
 def check(model: Path, **options: Any) -> Verification:
@@ -301,6 +305,46 @@ def test_latency_is_told_and_never_judged(carded: tuple[Path, Path], card: Card)
     assert [check.verdict for check in told] == ["note", "note"]
     assert [check.then for check in told] == ["3.10 ms", "4.00×"]
     assert not found.changed
+
+
+def test_a_strangers_card_cannot_ask_for_endless_threads(carded: tuple[Path, Path], card: Card) -> None:
+    assert card.latency is not None
+    latency = card.latency.model_copy(update={"threads": 10**9})
+    card_path(carded[1]).write_text(read_card(card_path(carded[1])).model_copy(update={"latency": latency}).to_json())
+
+    found = check(carded[1], latency=True, threads=None)
+
+    (told,) = [check for check in found.checks if check.part == "latency"]
+    assert told.what == f"a pass on {available_cores()} thread{'s' if available_cores() > 1 else ''}"
+    assert "number of threads (1000000000)" in told.detail
+
+
+def test_pictures_are_judged_against_the_fp32_model(models: tuple[Path, Path], tmp_path: Path) -> None:
+    fp32, int8 = models
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for index in range(3):
+        cv2.imwrite(str(folder / f"{index}.png"), Tiny("test", size_hw=(40, 50))[index].image[..., ::-1])
+    with open_engine(fp32, threads=1) as reference, open_engine(int8, threads=1) as engine:
+        images = open_images(str(folder), engine.manifest, limit=3)
+        data = EvaluationSet.against(engine.manifest, reference.infer, images, about=images.about)
+        changes = compare(data.score(reference.infer), data.score(engine.infer), data.tasks, resamples=0)
+        card = make_card(int8, engine, evaluation=Evaluation.of(data), changes=changes)
+    card_path(int8).write_text(card.to_json())
+
+    again = check(int8, images=str(folder), reference=fp32)
+    other = check(int8, images=str(folder), reference=fp32, limit=2)
+    without = check(int8)
+
+    assert not again.changed
+    assert set(verdicts(again, "metrics").values()) == {"same"}
+    assert set(verdicts(other, "metrics").values()) == {"note"}
+    assert verdicts(without, "metrics") == {"every head": "skipped"}
+
+    change_weight(int8, "segmentation.weight", steps=-80)
+    metrics = verdicts(check(int8, images=str(folder), reference=fp32), "metrics")
+    assert metrics["segmentation PAcc"] == "changed"
+    assert metrics["normals mean_angle"] == "same"
 
 
 def test_a_check_is_what_its_part_says() -> None:
