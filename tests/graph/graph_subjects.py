@@ -29,6 +29,11 @@ sys.path.append(str(Path(__file__).parents[1] / "export"))  # its networks look 
 # hold: measured on a two-task VGG, outputs moved by 20 % of their range. With this off, they follow the graph.
 FAULTY_WITH_FP16 = ["WeightBiasQuantization"]
 
+NDDR_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "resnet 18, one-sided": {"order": "conv", "single_side": "normals"},
+    "vgg, own features first": {"order": "bn-conv", "own_first": True},
+}
+
 
 def run(model: onnx.ModelProto | bytes, *, plainly: bool = False) -> Callable[[Image], dict[str, Array]]:
     """What computes a model's outputs from images in ONNX Runtime.
@@ -126,9 +131,16 @@ def _exported(
         "resnet 18": (config("resnet18", "nddr conv-bn-relu", head="conv1x1", resize="align_corners"), "dense"),
         "alexnet": (config(), "mixed"),
         "cross-stitch": (config("resnet18", "cross_stitch"), "mixed"),
+        "sluice": (config("resnet50", "sluice"), "dense"),
+        "single": (config("resnet18", "none", shortcut="per_task"), "dense"),
+        "resnet 18, one-sided": (config("resnet18", shortcut="per_task"), "dense"),
+        "vgg, own features first": (config("vgg16_deeplab"), "dense"),
+        "low-level features": (config("resnet18", head="deeplab_v3plus", head_options={"width": 0.02}), "dense"),
     }[form]
     if form == "vgg, padded as TensorFlow pads":
         settings = replace(settings, backbone_options={**settings.backbone_options, "pool_padding": "same"})
+    if form in NDDR_OPTIONS:
+        settings = replace(settings, fusion_options=NDDR_OPTIONS[form])
     chosen = {"dense": (SEGMENTATION, NORMALS, DEPTH), "mixed": (NORMALS, AGE, SEGMENTATION, GENDER, DEPTH)}[kinds]
     if outputs == "decoded":
         with TemporaryDirectory() as folder:
