@@ -8,9 +8,10 @@ from functools import partial
 
 import onnx
 
+from nddr_deploy.engines.onnx_file import has_halves
 from nddr_deploy.engines.run_bytes import run_bytes
 from nddr_deploy.engines.trt_build import DECODING
-from nddr_deploy.errors import unknown_choice
+from nddr_deploy.errors import ConfigError, unknown_choice
 from nddr_deploy.graph.fp16 import Kept, beyond_fp16, to_fp16
 from nddr_deploy.graph.ranges import scan_ranges
 from nddr_deploy.graph.tensorrt_lint import check_for_tensorrt
@@ -37,12 +38,12 @@ class TypedGraph:
 
 
 def typed_graph(
-    model: onnx.ModelProto, precision: str, major: int, images: Sequence[Image], *, keep: Collection[str], source: str
+    model: onnx.ModelProto, precision: str, major: int, images: Sequence[Image], *, keep: Sequence[str], source: str
 ) -> TypedGraph:
     """Spell a precision out.
 
     Args:
-        model: FP32, or FP32 with Q/DQ nodes.
+        model: FP32, or FP32 with Q/DQ nodes; or Q/DQ nodes among FP16, which is taken as it is.
         precision: "fp32", "fp16" or "int8".
         major: of TensorRT.
         images: batches that the model takes; activations are measured on them.
@@ -51,7 +52,7 @@ def typed_graph(
 
     Raises:
         ModelFileError, UnsupportedError: the graph is not what TensorRT of that version takes.
-        ConfigError: a node of `keep` does not exist.
+        ConfigError: a node of `keep` does not exist, or the types are written down already.
     """
     check_for_tensorrt(model, precision=precision, major=major, source=source)
     nodes = {node.name for node in model.graph.node}
@@ -60,6 +61,13 @@ def typed_graph(
             raise unknown_choice("keep", name, sorted(nodes))
     if precision == "fp32":
         return TypedGraph(model, (), (), 1.0)
+    if precision == "int8" and has_halves(model):
+        if keep:
+            raise ConfigError(
+                f"keep: {source} has its types written down, {keep[0]!r} among them. Quantise the float32 file again, "
+                "and keep the layer in float there."
+            )
+        return TypedGraph(model, (), (), asked_share(model, precision, ()))
     ranges = scan_ranges(model, partial(run_bytes, extra="gpu"), images)
     if major == 8:
         beyond = [entry for entry in beyond_fp16(model, ranges) if not entry.node.startswith(DECODING)]

@@ -50,7 +50,7 @@ class OnnxFile:
                 f"{path}: the graph takes {inputs} and returns {outputs}, but by its manifest it should take "
                 f"{[INPUT]} and return {names}. Export the model again."
             )
-        halves = _has_halves(model)
+        halves = has_halves(model)
         return cls(path, manifest, _precision(model, halves), halves)
 
     def check_precision(
@@ -104,5 +104,5 @@ def _precision(model: onnx.ModelProto, halves: bool) -> str:
     return "fp16" if halves else "fp32"
 
 
-def _has_halves(model: onnx.ModelProto) -> bool:
+def has_halves(model: onnx.ModelProto) -> bool:
     return any(weight.data_type == onnx.TensorProto.FLOAT16 and weight.dims for weight in model.graph.initializer)
