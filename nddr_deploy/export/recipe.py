@@ -84,7 +84,7 @@ def export_checkpoint(
         prune_coupling: cut what a task takes from a stream where that is less than this share of all it takes at a
             layer, see `graph.coupling`. Parity is then that of the file before the cut, and what the cut changes is
             measured for each task.
-        prune_images: the user's pictures for both: a folder, a pattern, a list, a video, a data set; None makes some up.
+        prune_images: for both: a folder, a pattern, a list, a video, a data set; None makes some up.
         report: a JSON file for the outcome, parity above all; written also when parity fails.
         verbose: compare also layer by layer, for the report.
 
