@@ -30,7 +30,7 @@ def parser() -> Parser:
     parser.add_argument("--card", metavar="FILE", help="its card (default: the one beside it)")
     parser.add_argument("--reference", metavar="FILE", help="the FP32 model, for parity and the ratio of times")
     parser.add_argument("--backend", help="as for nddr-infer (default: the card's)")
-    parser.add_argument("--precision", help="fp32, bf16, fp16 or int8 (default: the file's own)")
+    parser.add_argument("--precision", help="fp32, bf16, fp16, int8 or int8+bf16 (default: the file's own)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of a pass (default: every core)")
     parser.add_argument("--data", metavar="NAME", help="a data set instead of the card's: rooms, faces or folder")
     parser.add_argument("--split", default="val", help="which part of --data (default: val)")

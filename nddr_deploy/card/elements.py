@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nddr_deploy.card.markup import Html, tag
 
-PRECISIONS = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16", "int8": "INT8"}
+PRECISIONS = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16", "int8": "INT8", "int8+bf16": "INT8 + BF16"}
 
 
 def section(title: str, about: str | None, *children: str | None) -> Html:

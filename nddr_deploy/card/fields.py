@@ -22,7 +22,7 @@ Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]  # the first 64 bits of a SHA-256
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
-Precision = Literal["fp32", "bf16", "fp16", "int8"]
+Precision = Literal["fp32", "bf16", "fp16", "int8", "int8+bf16"]  # those of `engines.table`
 Extent = Annotated[int, Field(ge=1, le=65536)]
 Value = str | bool | int | Number | None
 

@@ -11,12 +11,13 @@ from nddr_deploy.engines.base import Engine
 from nddr_deploy.errors import InputError
 from nddr_deploy.evaluate.probe_images import probe_images
 
-# Of an output's range, root mean square. Measured on a trained ResNet-18 with three heads: the same backend on the same
-# machine repeats itself to the bit, on one thread or two, while a single int8 weight moved by a single step shows from
-# 2e-5 to 6e-3. Another runtime differs by 1e-7 in fp32, 2e-3 in bf16 and 6e-3 in int8, where roundings fall to the
-# other side; INT8 and FP32 themselves are 1.4e-2 to 2.6e-2 apart.
+# Of an output's range, root mean square. Measured on two trained ResNet-18 with three heads: the same backend on the
+# same machine repeats itself to the bit, on one thread or two, while one int8 weight moved by one step shows from 2e-5
+# to 6e-3 (not at all in a channel that no probe image reaches: that is for the hashes to find). Another runtime differs
+# by 2e-7 in fp32, 3e-3 in bf16 and 7e-3 in int8, where roundings fall to the other side; INT8 and FP32 themselves are
+# 1e-2 to 2.6e-2 apart.
 REPEATED = 1e-6
-ELSEWHERE = {"fp32": 1e-4, "bf16": 1e-2, "fp16": 1e-2, "int8": 2e-2}
+ELSEWHERE = {"fp32": 1e-4, "bf16": 1e-2, "fp16": 1e-2, "int8": 2e-2, "int8+bf16": 2e-2}
 LABELS_ELSEWHERE = 0.05  # share of pixels: what lies between two classes falls to either side
 NO_NUMBERS = "NaN or infinity"
 MOST_PIXELS = 2**26  # of a picture: a stranger's card could ask for more than fits into memory

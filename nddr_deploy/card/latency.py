@@ -133,7 +133,7 @@ def _case(case: Timed, engine: Engine, found: list[list[float]], first: list[lis
     every = [value for turn in found for value in turn]
     return LatencyCase.model_validate(
         {
-            "label": case.label or f"{engine.precision.upper()}, {engine.backend}",
+            "label": case.label or f"{engine.precision.upper().replace('+', ' + ')}, {engine.backend}",
             "file": Path(case.path).name,
             "backend": engine.backend,
             "precision": engine.precision,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from nddr_deploy.card.card_file import LARGEST_BYTES, card_path, find_card, page_path, read_card
+from nddr_deploy.card.elements import PRECISIONS as NAMES
+from nddr_deploy.card.fields import Precision
+from nddr_deploy.card.function_checks import ELSEWHERE
 from nddr_deploy.card.schema import Card
+from nddr_deploy.engines.table import PRECISIONS
 from nddr_deploy.errors import ModelFileError
 
 
@@ -47,6 +51,10 @@ def test_one_missed_budget_makes_the_card_say_so(card: Card) -> None:
     assert card.met is False
     assert card.model_copy(update={"heads": tuple(met)}).met is True
     assert card.model_copy(update={"heads": ()}).met is None
+
+
+def test_a_card_knows_every_precision_that_engines_run_in() -> None:
+    assert set(get_args(Precision)) == set(PRECISIONS) == set(NAMES) == set(ELSEWHERE)
 
 
 def _set(values: dict[str, Any], path: str, value: Any) -> None:
