@@ -120,10 +120,8 @@ class _Plan:
                 self.wanted.add(identity)
                 self.readers[identity].add(number)
         for number in range(len(flow.nodes)):
-            names = self._carried(number)
-            if names and self.wanted.issuperset([*names, flow.nodes[number].output[0]]):
-                for name in names:
-                    self.readers[name].add(number)
+            for name in self._kept_scale(number):
+                self.readers[name].add(number)
 
     def shared(self, target: Target) -> Sequence[set[str]]:
         """The tensors in groups of one scale.
@@ -135,14 +133,19 @@ class _Plan:
         positive = _positive(self.flow)
         relu = {name for name in self.wanted if name in self.flow.makers and is_relu(self.flow, self.flow.makers[name])}
         for number, node in enumerate(self.flow.nodes):
-            names = self._carried(number)
-            if not names or node.op_type in _AVERAGING or not self.wanted.issuperset([*names, node.output[0]]):
-                continue
-            together = set().union(*(group[name] for name in (*names, node.output[0])))
+            names = self._kept_scale(number)
+            together = set().union(*(group[name] for name in (*names, node.output[0]))) if names else set()
             if target == "cpu" and not together.isdisjoint(relu) and not positive.issuperset(together):
                 continue
             group.update(dict.fromkeys(together, together))
         return list({id(members): members for members in group.values()}.values())
+
+    def _kept_scale(self, number: int) -> list[str]:
+        """What is quantised of a node's inputs, where its result is, too, and each value of it is one of theirs."""
+        node = self.flow.nodes[number]
+        if node.op_type in _AVERAGING or not self.wanted.issuperset(node.output[:1]):
+            return []
+        return [name for name in self._carried(number) if name in self.wanted]
 
     def _carried(self, number: int) -> list[str]:
         """What goes into a node that can hand integers on; empty for others."""

@@ -219,8 +219,9 @@ class _Writer:
             else:
                 nodes = [self._quantise(name, name, scale, zero, axis)]
                 nodes.append(self._dequantise(name, nodes[0].output[0], scale, zero, axis))
+            given = nodes[-1].output[0]
             for number in numbers:
-                made[number] = {name: nodes[-1].output[0]}, nodes
+                made[number] = {name: given}, nodes  # they stand before the first of the layers
                 nodes = []
                 bias = self._bias(number)
                 if bias is not None and self.target == "cpu":
