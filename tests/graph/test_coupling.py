@@ -95,7 +95,17 @@ def test_a_task_that_takes_nothing_has_no_shares_and_nothing_to_cut() -> None:
     assert negligible_blocks(blocks, 0.4) == ()
 
 
-@pytest.mark.parametrize(("form", "tasks"), [("vgg", 2), ("resnet", 2), ("resnet 18", 3), ("alexnet", 3)])
+@pytest.mark.parametrize(
+    ("form", "tasks"),
+    [
+        ("vgg, own features first", 2),
+        ("resnet", 2),
+        ("resnet 18", 3),
+        ("alexnet", 3),
+        ("cross-stitch", 2),
+        ("sluice", 3),
+    ],
+)
 def test_shares_of_every_layer_and_task_sum_to_one(form: str, tasks: int) -> None:
     size_hw = (131, 163) if form == "alexnet" else (65, 97)
     model = exported(form, tasks=tasks, size_hw=size_hw)
@@ -109,6 +119,12 @@ def test_shares_of_every_layer_and_task_sum_to_one(form: str, tasks: int) -> Non
     for block in blocks:
         sums[block.layer, block.task] = sums.get((block.layer, block.task), 0) + block.share
     assert list(sums.values()) == pytest.approx([1.0] * len(sums), abs=1e-12)
+
+
+def test_one_sided_fusion_has_shares_of_the_tasks_that_are_fused_alone() -> None:
+    blocks = measure_coupling(exported("resnet 18, one-sided"), list(probe_images((65, 97), 1)[:, None]), run)
+
+    assert {(block.task, block.stream) for block in blocks} == {("normals", "segmentation"), ("normals", "normals")}
 
 
 def test_shares_stay_when_a_stream_is_made_larger_and_its_columns_smaller() -> None:
