@@ -50,7 +50,7 @@ def assert_as_zeroed(model: onnx.ModelProto, pruned: onnx.ModelProto, blocks: Bl
     [
         ("resnet", 2, [("fusions.1", "normals", "segmentation")]),
         ("resnet", 2, [("fusions.1", "normals", "normals"), ("fusions.3", "segmentation", "normals")]),
-        ("resnet 18", 3, [("fusions.0", "depth", "depth"), ("fusions.0", "normals", "depth")]),
+        ("resnet 18", 3, [("fusions.3", "depth", "depth"), ("fusions.3", "normals", "depth")]),
         ("resnet 18", 3, [(f"fusions.{n}", "depth", s) for n in range(5) for s in ("normals", "segmentation")]),
         ("resnet 18, one-sided", 3, [("fusions.2", "normals", "depth"), ("fusions.3", "normals", "normals")]),
         ("vgg, own features first", 3, [("fusions.2", "depth", "normals"), ("fusions.2", "normals", "depth")]),
