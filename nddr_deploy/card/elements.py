@@ -7,8 +7,10 @@ from nddr_deploy.card.markup import Html, tag
 PRECISIONS = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16", "int8": "INT8", "int8+bf16": "INT8 + BF16"}
 
 
-def section(title: str, about: str | None, *children: str | None) -> Html:
-    return tag("section", tag("h2", title), None if about is None else tag("p", about, class_="soft"), *children)
+def section(title: str, about: str | None, *children: str | None, class_: str | None = None) -> Html:
+    """A part of the page with its heading and, where it needs one, an explanation."""
+    explained = None if about is None else tag("p", about, class_="soft")
+    return tag("section", tag("h2", title), explained, *children, class_=class_)
 
 
 def mark(good: bool | None, yes: str = "met", no: str = "missed") -> Html:

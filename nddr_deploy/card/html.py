@@ -31,7 +31,7 @@ def render(card: Card, pictures: Sequence[Picture] = ()) -> str:
         _verdict(card),
         _facts(card),
         results_html.heads(card),
-        results_html.latency(card),
+        results_html.speed(card),
         results_html.worst(pictures),
         model_html.layers(card),
         model_html.equalisation(card),

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
-from nddr_deploy.card.card_file import card_path, page_path
+from nddr_deploy.card.card_file import card_path, find_card, page_path, read_card
 from nddr_deploy.card.content import content_of
+from nddr_deploy.card.html import render
 from nddr_deploy.card.layers import layers_of
 from nddr_deploy.card.measured import Choice, Latency, Parity
+from nddr_deploy.card.page_pictures import read_pictures
 from nddr_deploy.card.probes import take_probes
 from nddr_deploy.card.schema import (
     Calibration,
@@ -29,7 +31,7 @@ from nddr_deploy.card.schema import (
 )
 from nddr_deploy.engines.base import Engine
 from nddr_deploy.engines.onnx_file import OnnxFile
-from nddr_deploy.errors import ConfigError
+from nddr_deploy.errors import ConfigError, ModelFileError
 from nddr_deploy.evaluate.parity import ParityReport
 from nddr_deploy.files import finished_files, sha256
 from nddr_deploy.graph.fp16_limits import Kept
@@ -146,13 +148,35 @@ def write_card(card: Card, pictures: Sequence[Picture], model: str | os.PathLike
     Raises:
         InputError, OutputError: they cannot be written.
     """
-    from nddr_deploy.card.html import render
-
     json_path, html_path = card_path(model), page_path(model)
     with finished_files(json_path, html_path) as (json_file, html_file):
         json_file.write_text(card.to_json(), encoding="utf-8")
         html_file.write_text(render(card, pictures), encoding="utf-8")
     return json_path, html_path
+
+
+def update_card(model: str | os.PathLike[str], **parts: Choice | Latency | None) -> Card:
+    """Replace parts of a model's card, and write its page anew with the pictures that it has.
+
+    >>> update_card("model.int8.onnx", choice=choice)       # doctest: +SKIP
+
+    Args:
+        model: an ONNX file with its card beside it.
+        parts: `choice` or `latency`, or both.
+
+    Raises:
+        ModelFileError: there is no card, or it is of another file.
+        InputError, OutputError: it cannot be written.
+    """
+    card = read_card(find_card(model))
+    if sha256(model) != card.model.sha256:
+        raise ModelFileError(
+            f"{card_path(model)} is not the card of {model}: the file was changed, or only one of the two was copied. "
+            "Make the card again with nddr-quantize."
+        )
+    changed = Card.model_validate({**dict(card), **parts})
+    write_card(changed, read_pictures(page_path(model)), model)
+    return changed
 
 
 def _heads(

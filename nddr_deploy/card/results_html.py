@@ -79,7 +79,7 @@ def worst(pictures: Sequence[Picture]) -> Html | None:
             panels = [
                 tag(
                     "div",
-                    tag("img", src=panel.uri, alt=panel.alt, width=float(panel.width), height=float(panel.height)),
+                    tag("img", src=panel.uri, alt=panel.alt, width=str(panel.width), height=str(panel.height)),
                     panel.title,
                 )
                 for panel in picture.panels
@@ -87,7 +87,8 @@ def worst(pictures: Sequence[Picture]) -> Html | None:
             ]
             caption = tag("figcaption", tag("strong", picture.name), f": {picture.caption}")
             parts.append(tag("figure", caption, tag("div", *panels, class_="panels"), class_="worst"))
-    return section("The worst images", "Those on which each head lost most against FP32.", *parts)
+    about = "Those on which each head lost most against FP32."
+    return section("The worst images", about, *parts, class_="pictures")  # read again by `page_pictures`
 
 
 def _legend(rows: Sequence[tuple[str, tuple[int, int, int]]]) -> Html:
@@ -98,10 +99,19 @@ def _legend(rows: Sequence[tuple[str, tuple[int, int, int]]]) -> Html:
     return tag("ul", *items, class_="legend") if items else Html("")
 
 
-def latency(card: Card) -> Html | None:
-    latency = card.latency
-    if latency is None:
-        return None
+def speed(card: Card) -> Html | None:
+    parts = [_latency(card.latency)] if card.latency is not None else []
+    if card.choice is not None:
+        choice = card.choice
+        chosen = (
+            f"{choice.file} with {choice.backend} in {PRECISIONS[choice.precision]} on "
+            f"{count(choice.threads, 'thread')}: {choice.median_ms:.2f} ms a pass on {choice.machine.cpu}. {choice.why}"
+        )
+        parts.append(tag("p", tag("strong", "Chosen: "), chosen))
+    return section("Speed", None, *parts) if parts else None
+
+
+def _latency(latency: Latency) -> Html:
     fastest = max((case.speedup for case in latency.cases), default=1.0)
     rows = [
         (
@@ -115,27 +125,12 @@ def latency(card: Card) -> Html | None:
         )
         for case in latency.cases
     ]
-    chosen = None
-    if card.choice is not None:
-        choice = card.choice
-        chosen = tag(
-            "p",
-            tag("strong", "Chosen: "),
-            f"{choice.backend}, {PRECISIONS[choice.precision]}, {count(choice.threads, 'thread')}, "
-            f"{choice.median_ms:.2f} ms on {choice.machine.cpu}. {choice.why}",
-        )
-    return section(
-        "Speed",
+    about = (
         f"On {latency.machine.cpu} ({count(latency.machine.cores, 'core')}), {_about_clock(latency)}. "
-        "Other machines differ: nddr-verify measures yours.",
-        table(
-            "Time of a pass",
-            ("Case", "Runs on", "ms a pass", "over rounds", "Speed-up", "over rounds", "Speed-up, drawn"),
-            rows,
-            numbers=(2, 3, 4, 5),
-        ),
-        chosen,
+        "Other machines differ: nddr-verify measures yours."
     )
+    head = ("Case", "Runs on", "ms a pass", "over rounds", "Speed-up", "over rounds", "Speed-up, drawn")
+    return together((tag("p", about, class_="soft"), table("Time of a pass", head, rows, numbers=(2, 3, 4, 5))))
 
 
 def _about_clock(latency: Latency) -> str:

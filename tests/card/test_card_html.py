@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from nddr_deploy.card.figures import change_text, interval_text, size_text, value_text
 from nddr_deploy.card.html import render
 from nddr_deploy.card.markup import Html, tag
+from nddr_deploy.card.page_pictures import pictures_of
 from nddr_deploy.card.pictures import Picture, panel
 from nddr_deploy.card.schema import Card
 
@@ -176,9 +178,31 @@ def test_whatever_a_strangers_card_says_is_text(card: Card) -> None:
     assert page.text.count("alert(1)") > 20
 
 
-def test_a_picture_that_is_no_data_is_left_out(card: Card) -> None:
-    from dataclasses import replace
+def test_pictures_are_read_back_from_a_page(card: Card) -> None:
+    legend = (("wall & door", (1, 20, 255)), ("<floor>", (0, 0, 0)))
+    pictures = [
+        replace(picture("segmentation", "tiny-3"), legend=legend),
+        replace(picture("segmentation", NASTY), legend=legend, caption=NASTY),
+        picture("normals", "tiny-4"),
+    ]
 
+    assert list(pictures_of(render(card, pictures))) == pictures
+    assert pictures_of(render(card)) == ()
+
+
+def test_nothing_but_pictures_is_taken_over_from_an_old_page(card: Card) -> None:
+    page = render(card, [picture()])
+    worse = page.replace('src="data:image/png;base64,', 'onerror="alert(1)" src="https://example.com/', 1)
+
+    taken = pictures_of(worse.replace("<figure", "<script>alert(1)</script><figure"))
+
+    again = render(card, taken)
+    assert "script" not in {name for name, _ in Page(again).elements}
+    assert "example.com" not in again
+    assert len(taken[0].panels) == 1
+
+
+def test_a_picture_that_is_no_data_is_left_out(card: Card) -> None:
     good = picture()
     bad = replace(good, panels=(replace(good.panels[0], uri="https://example.com/pixel.png"),))
 

@@ -6,17 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from card_subjects import measured_card
+from card_subjects import change_weight, measured_card
 from handmade_model import TASKS
 
 from nddr_deploy.card.card_file import card_path, find_card, page_path, read_card
 from nddr_deploy.card.file_checks import check_file
-from nddr_deploy.card.make import make_card, write_card
+from nddr_deploy.card.make import make_card, update_card, write_card
+from nddr_deploy.card.page_pictures import pictures_of
 from nddr_deploy.card.pictures import Picture, panel
 from nddr_deploy.card.schema import Card
 from nddr_deploy.engines import open_engine
 from nddr_deploy.engines.plan_file import PlanManifest, manifest_path
-from nddr_deploy.errors import ConfigError, OutputError
+from nddr_deploy.errors import ConfigError, ModelFileError, OutputError
 from nddr_deploy.evaluate.budget import parse_budgets
 from nddr_deploy.files import sha256
 from nddr_deploy.manifest import Manifest
@@ -95,6 +96,27 @@ def test_neither_file_changes_where_one_cannot_be_written(
         write_card(card.model_copy(update={"created": "2030-01-01T00:00:00Z"}), [], model)
 
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_choice_is_added_later_and_the_pictures_stay(models: tuple[Path, Path], card: Card) -> None:
+    fresh = measured_card(*models)
+    write_card(fresh, [PICTURE], models[1])
+
+    changed = update_card(models[1], choice=card.choice)
+
+    assert changed == fresh.model_copy(update={"choice": card.choice})
+    assert read_card(card_path(models[1])) == changed
+    page = page_path(models[1]).read_text()
+    assert "Chosen:" in page
+    assert pictures_of(page) == (PICTURE,)
+
+
+def test_a_card_of_another_file_is_not_updated(models: tuple[Path, Path], card: Card) -> None:
+    write_card(measured_card(*models), [], models[1])
+    change_weight(models[1])
+
+    with pytest.raises(ModelFileError, match="is not the card of"):
+        update_card(models[1], choice=card.choice)
 
 
 def write_plan(folder: Path, onnx: str, built_from: str) -> Path:
