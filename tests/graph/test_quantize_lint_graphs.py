@@ -105,7 +105,7 @@ def test_what_onnx_runtime_quantises_for_one_target_is_not_for_the_other() -> No
     assert errors(lint(for_cpu, "cpu")) == {"conv-relu"}  # it puts a pair before every ReLU
 
 
-@pytest.mark.parametrize(("form", "tasks"), [("vgg", 2), ("resnet 18", 3), ("alexnet", 3)])
+@pytest.mark.parametrize(("form", "tasks"), [("vgg", 2), ("resnet", 2), ("resnet 18", 3), ("alexnet", 3)])
 def test_what_we_quantise_is_sound_for_its_target(form: str, tasks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     size_hw = (131, 163) if form == "alexnet" else (65, 97)
     for module in (placement, lint_places):
@@ -119,8 +119,8 @@ def test_what_we_quantise_is_sound_for_its_target(form: str, tasks: int, monkeyp
         if target == "tensorrt":
             written = to_fp16(written, ranges_of(written, [images])).model
         assert errors(lint(written, target)) == set()
-        # Some random weights are too small for FP16; the ASPP expands a pooled value for a Concat of another scale.
-        rest = {"saturation", "zero-weights", "same-scale"}
+        # Some random weights are too small for FP16; on a CPU, a ReLU's stream keeps its grid beside a signed one.
+        rest = {"cpu": {"saturation", "concat"}, "tensorrt": {"zero-weights"}, "tensorrt8": set()}[target]
         assert {finding.rule for finding in lint(written, target)} <= rest
 
 
