@@ -50,6 +50,12 @@ class ParityError(NddrError):
     exit_status = 1
 
 
+class BudgetError(NddrError):
+    """A promise about a model's accuracy cannot be kept."""
+
+    exit_status = 1
+
+
 class TrainingError(NddrError):
     """Training cannot go on, for example because a loss is not a number."""
 

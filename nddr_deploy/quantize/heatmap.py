@@ -82,7 +82,8 @@ def draw_panels(panels: Sequence[Panel], rows: Sequence[str], title: str, path: 
     above = max(len(column) for panel in panels for column in panel.columns) * LETTER
     widths = [max(1, len(panel.columns)) * CELL for panel in panels]
     width = names + sum(widths) + 0.25 * (len(panels) - 1) + 0.3
-    height = 1.0 + above + ROW * len(rows)
+    below = 0.4 if any(panel.title for panel in panels) else 0.1
+    height = 0.9 + below + above + ROW * len(rows)
     lines = [line for line in (title, note) if line]
     width = max(width, 0.3 + max((len(line) * LETTER * (1.45 if line is title else 1.1) for line in lines), default=0))
     dots = min(DOTS_PER_INCH, MOST_PIXELS / max(width, height))
@@ -90,7 +91,7 @@ def draw_panels(panels: Sequence[Panel], rows: Sequence[str], title: str, path: 
     FigureCanvasAgg(figure)
     left = names + 0.1
     for panel, panel_width in zip(panels, widths, strict=True):
-        place = (left / width, 0.1 / height, panel_width / width, ROW * len(rows) / height)
+        place = (left / width, below / height, panel_width / width, ROW * len(rows) / height)
         axes = figure.add_axes(place)
         _fill(axes, panel)
         axes.set_yticks(range(len(rows)), list(rows) if panel is panels[0] else [""] * len(rows), fontsize=7)
@@ -114,7 +115,7 @@ def _fill(axes: Axes, panel: Panel) -> None:
     colours[~np.isfinite(values)] = (0.85, 0.85, 0.85, 1.0)
     axes.imshow(colours, aspect="auto", interpolation="nearest")
     for (row, column), value in np.ndenumerate(values):
-        written = panel.text(row, column, float(value)) if panel.text else f"{value:.3g}"
+        written = panel.text(row, column, float(value)) if panel.text else f"{value + 0.0:.3g}"
         axes.text(
             column,
             row,

@@ -75,8 +75,8 @@ class Sensitivity:
         factors = np.array([100.0 if self.columns[place].form.unit == "share" else 1.0 for place in chosen])
         names = [_name(self.columns[place]) for place in chosen]
         panels = [
-            Panel(self.alone[:, chosen] * factors, names, "this layer alone", "column", _three_digits),
-            Panel((self.whole - self.without)[:, chosen] * factors, names, "given back", "column", _three_digits),
+            Panel(self.alone[:, chosen] * factors, names, "this layer alone", "column"),
+            Panel((self.whole - self.without)[:, chosen] * factors, names, "given back", "column"),
         ]
         with finished_file(path) as temporary:
             draw_panels(
@@ -143,10 +143,6 @@ def _headlines(columns: Sequence[Column]) -> list[int]:
 
 def _name(column: Column) -> str:
     return f"{column} ({UNITS[column.form.unit]})" if column.form.unit in UNITS else str(column)
-
-
-def _three_digits(row: int, column: int, value: float) -> str:
-    return f"{value:.3g}"
 
 
 def _loss_text(loss: float, form: MetricForm) -> str:

@@ -1,0 +1,102 @@
+"""The pictures of a quantisation: those that ranges are measured on, and others that it is judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nddr_deploy.card.schema import DataSet
+from nddr_deploy.data import DATASETS, open_dataset
+from nddr_deploy.data.remembered import Remembered
+from nddr_deploy.errors import ConfigError, unknown_choice
+from nddr_deploy.evaluate.parity import Model
+from nddr_deploy.evaluate.sample_scores import EvaluationSet
+from nddr_deploy.inference.image_set import ImageSet, check_disjoint, hashes_of, open_images
+from nddr_deploy.manifest import Manifest
+from nddr_deploy.quantize.progress import progress_bar
+
+KEPT_ASIDE = 4  # every fourth picture of the calibration is judged on, where nothing else is named
+
+
+@dataclass(frozen=True)
+class Judging:
+    """Two sets of pictures without a common one.
+
+    Attributes:
+        calibration: for ranges.
+        evaluation: to judge on.
+        dataset: how the latter is opened again, where it is labelled data.
+    """
+
+    calibration: ImageSet
+    evaluation: EvaluationSet
+    dataset: DataSet | None = None
+
+
+def open_judging(
+    manifest: Manifest,
+    reference: Model,
+    *,
+    calibration: str | None,
+    calibration_split: str = "train",
+    calibration_options: Mapping[str, Any] | None = None,
+    calibration_limit: int = 256,
+    data: str | None = None,
+    split: str = "val",
+    options: Mapping[str, Any] | None = None,
+    images: str | None = None,
+    limit: int = 300,
+    progress: bool = False,
+) -> Judging:
+    """Open both; see `quantize_model` for the arguments.
+
+    Raises:
+        ConfigError: nothing to calibrate on, two things to judge on, or a wrong option.
+        InputError: pictures cannot be read, are too few, or are in both sets.
+    """
+    if calibration is None:
+        raise ConfigError(
+            "Quantising needs pictures to measure ranges on. Give --calibration: a folder, a video, or a data set "
+            f"({', '.join(DATASETS)})."
+        )
+    if data is not None and images is not None:
+        raise ConfigError("--data and --images both name what is judged on. Give one of them.")
+    if data is None and options:
+        raise ConfigError(f"The options {', '.join(options)} are of --data, which was not given.")
+    if limit < 1:
+        raise ConfigError(f"limit: got {limit}; expected a whole number from 1.")
+    if data is not None and data not in DATASETS:
+        raise unknown_choice("data", data, DATASETS)
+    with progress_bar("calibration pictures", calibration_limit, shown=progress) as advance:
+        measured = open_images(
+            calibration,
+            manifest,
+            limit=calibration_limit,
+            split=calibration_split,
+            options=calibration_options if calibration in DATASETS else None,
+            progress=advance,
+        )
+    if data is not None:
+        return _labelled(manifest, measured, data, split, dict(options or {}), limit)
+    if images is None:
+        measured, judged = measured.apart(KEPT_ASIDE)
+    else:
+        with progress_bar("pictures to judge on", limit, shown=progress) as advance:
+            judged = open_images(images, manifest, limit=limit, progress=advance)
+        check_disjoint(measured, judged.hashes)
+    with progress_bar("float results", len(judged), shown=progress) as advance:
+        evaluation = EvaluationSet.against(manifest, reference, judged, about=judged.about, progress=advance)
+    return Judging(measured, evaluation)
+
+
+def _labelled(
+    manifest: Manifest, measured: ImageSet, data: str, split: str, options: dict[str, Any], limit: int
+) -> Judging:
+    dataset = Remembered(open_dataset(data, split, **options))
+    count = min(limit, len(dataset))
+    evaluation = EvaluationSet.labelled_data(
+        manifest, dataset, limit=limit, about=f"{count} samples of {data} ({split})"
+    )
+    check_disjoint(measured, hashes_of(dataset, manifest, count))
+    return Judging(measured, evaluation, DataSet(name=data, split=split, options=options))

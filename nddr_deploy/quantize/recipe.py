@@ -1,0 +1,282 @@
+"""The steps from a float model to a quantised one with a deployment card."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from nddr_deploy.engines.run_bytes import run_bytes
+from nddr_deploy.errors import BudgetError, ConfigError, unknown_choice
+from nddr_deploy.evaluate.budget import Budget, parse_budgets
+from nddr_deploy.files import check_place, finished_file
+from nddr_deploy.graph.calibration import METHODS, Range
+from nddr_deploy.graph.flat import check_flat
+from nddr_deploy.graph.lint_rule import TARGETS, Target
+from nddr_deploy.graph.metadata import manifest_of, read_model
+from nddr_deploy.graph.quantize import observed
+from nddr_deploy.quantize.cache import cache_folder, calibrated
+from nddr_deploy.quantize.judging import Judging, open_judging
+from nddr_deploy.quantize.mix import find_mix
+from nddr_deploy.quantize.progress import progress_bar
+from nddr_deploy.quantize.report import QuantizeReport
+from nddr_deploy.quantize.sensitivity import Sensitivity
+from nddr_deploy.quantize.streams import FORMS, choose_form
+from nddr_deploy.quantize.trials import Trials
+from nddr_deploy.quantize.write import Made, write_model
+
+ENDINGS: Mapping[Target, str] = {"cpu": ".int8.onnx", "tensorrt": ".int8.trt.onnx", "tensorrt8": ".int8.trt8.onnx"}
+
+
+def quantize_model(
+    model: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    calibration: str | None,
+    calibration_split: str = "train",
+    calibration_options: Mapping[str, Any] | None = None,
+    calibration_limit: int = 256,
+    method: str = "minmax",
+    percentile: float = 99.99,
+    data: str | None = None,
+    split: str = "val",
+    options: Mapping[str, Any] | None = None,
+    images: str | None = None,
+    limit: int = 300,
+    budgets: Sequence[str] = (),
+    sure: bool = False,
+    search_limit: int = 64,
+    max_trials: int | None = None,
+    sensitivity: str | os.PathLike[str] | None = None,
+    target: str = "cpu",
+    keep: Collection[str] = (),
+    streams: str = "auto",
+    reduce_range: bool = False,
+    cache: bool = True,
+    report: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> QuantizeReport:
+    """Write an int8 form of an exported model, with a card that says what it costs each task.
+
+    Ranges are measured on some pictures, streams of different range are equalised, and the result is judged on others.
+    Where plain quantisation misses a budget, the fewest layers that meet all of them stay in higher precision.
+
+    >>> quantize_model("model.onnx", calibration="photos/", budgets=["segmentation.PAcc=-1.5"])     # doctest: +SKIP
+
+    Args:
+        model: an ONNX file in float32 that nddr-export wrote.
+        output: the int8 file; None is the model's path with `.int8.onnx` (`.int8.trt.onnx`, `.int8.trt8.onnx`). Its
+            card, `.card.json` and `.card.html`, lies beside it.
+        calibration: a folder, a pattern, a video, or a data set's name: pictures that ranges are measured on.
+        calibration_split, calibration_options: of that data set.
+        calibration_limit: at most so many pictures.
+        method, percentile: of choosing a range, see `graph.calibration.calibrate`.
+        data, split, options: labelled data to judge on.
+        images: pictures without labels to judge on: the float model's results are then the truth. With neither, every
+            fourth picture of the calibration is kept aside for that.
+        limit: at most so many samples to judge on.
+        budgets: what metrics may lose, see `evaluate.budget.parse_budgets`.
+        sure: they must hold at the worse end of the 95 % interval, too.
+        search_limit: samples for each trial of a search; its result is then judged on all.
+        max_trials: of the search; None goes on to its end.
+        sensitivity: write the layer x task matrix as PREFIX.csv and PREFIX.png.
+        target: "cpu", "tensorrt" (10 and later) or "tensorrt8" (8.6).
+        keep: names of nodes to leave in higher precision.
+        streams: what is done where NDDR joins streams, one of `streams.FORMS`.
+        reduce_range: 7-bit weights, for processors without VNNI.
+        cache: keep what was measured in ~/.cache/nddr-deploy, and use what is there.
+        report: a JSON file for the outcome; written also when a budget is missed.
+        progress: show progress bars on stderr, if that is a terminal.
+
+    Raises:
+        ConfigError: an option is wrong.
+        ModelFileError, UnsupportedError: the model cannot be quantised.
+        InputError: pictures or data cannot be used.
+        BudgetError: no mix meets the budgets. The best attempt is kept as `.best-attempt.onnx`, with its card.
+    """
+    source, aim = Path(model), _checked_target(target)
+    final = Path(output) if output is not None else default_output(source, aim)
+    _check_choices(source, final, method, streams, sensitivity, report)
+    graph = read_model(source)
+    manifest = manifest_of(graph, source=str(source))
+    check_flat(graph)
+    observed(graph, aim)  # refuses what cannot be quantised
+    promised = parse_budgets(budgets, manifest.tasks, labelled=data is not None)
+    judging = open_judging(
+        manifest,
+        run_bytes(graph.SerializeToString()),
+        calibration=calibration,
+        calibration_split=calibration_split,
+        calibration_options=calibration_options,
+        calibration_limit=calibration_limit,
+        data=data,
+        split=split,
+        options=options,
+        images=images,
+        limit=limit,
+        progress=progress,
+    )
+    _check_scored(promised, judging)
+    steps = _Steps(
+        graph, judging, aim, method, percentile, keep, reduce_range, sure, search_limit, cache=cache, progress=progress
+    )
+    form, forms = choose_form(graph, streams, steps.calibrate, steps.search_trials, promised)
+    whole = steps.all_samples(form.trials)
+    mix = find_mix(
+        form.trials,
+        whole,
+        promised,
+        sure=sure,
+        max_trials=max_trials,
+        matrix=sensitivity is not None,
+        progress=progress,
+    )
+    if sensitivity is not None and mix.sensitivity is not None:
+        _write_sensitivity(mix.sensitivity, sensitivity)
+    path = final if mix.met else best_attempt(final)
+    made = Made(source, graph, judging, whole, mix, form.layers, promised, sure, aim, method, percentile)
+    card = write_model(path, made, progress=progress)
+    losses = {each.name: each.loss if each.loss == each.loss else None for each in forms}
+    done = QuantizeReport(source, path, card, losses, form.name, mix.sensitivity, mix.outcome)
+    if report is not None:
+        with finished_file(report) as json_file:
+            json_file.write_text(json.dumps(done.to_dict(), indent=1) + "\n")
+    if not mix.met:
+        raise BudgetError(_missed(done, final, promised))
+    return done
+
+
+def default_output(model: Path, target: Target) -> Path:
+    """`model.onnx` -> `model.int8.onnx`."""
+    return model.with_name(model.name.removesuffix(".onnx") + ENDINGS[target])
+
+
+def best_attempt(final: Path) -> Path:
+    """`model.int8.onnx` -> `model.int8.best-attempt.onnx`."""
+    return final.with_name(f"{final.stem}.best-attempt.onnx")
+
+
+class _Steps:
+    """What the steps share: how graphs are calibrated, and made into trials."""
+
+    def __init__(
+        self,
+        graph: onnx.ModelProto,
+        judging: Judging,
+        target: Target,
+        method: str,
+        percentile: float,
+        keep: Collection[str],
+        reduce_range: bool,
+        sure: bool,
+        search_limit: int,
+        *,
+        cache: bool,
+        progress: bool,
+    ) -> None:
+        self._graph = graph
+        self._judging = judging
+        self._method = method
+        self._percentile = percentile
+        self._folder = cache_folder() if cache else None
+        self._progress = progress
+        self._searched = judging.evaluation.first(search_limit)
+        self._make = partial(
+            Trials,
+            target=target,
+            run=run_bytes,
+            fixed=keep,
+            reduce_range=reduce_range,
+            sure=sure,
+            folder=self._folder,
+            reference=graph,
+        )
+        self._target = target
+
+    def calibrate(self, graph: onnx.ModelProto, tensors: Sequence[str]) -> dict[str, Range]:
+        batch = manifest_of(self._graph, source="the model").batch
+        passes = len(self._judging.calibration.batches(batch))
+        with progress_bar("ranges", passes, shown=self._progress) as advance:
+            return calibrated(
+                graph,
+                tensors,
+                self._judging.calibration,
+                run_bytes,
+                batch=batch,
+                method=self._method,
+                percentile=self._percentile,
+                symmetric=self._target != "cpu",
+                folder=self._folder,
+                progress=lambda: advance(1),
+            )
+
+    def search_trials(self, graph: onnx.ModelProto) -> Trials:
+        """Trials of a graph on the samples of the search."""
+        ranges = self.calibrate(graph, observed(graph, self._target))
+        return self._make(graph, ranges, evaluation=self._searched)
+
+    def all_samples(self, trials: Trials) -> Trials:
+        """The same on all samples."""
+        if len(self._searched) == len(self._judging.evaluation):
+            return trials
+        return self._make(trials.model, trials.ranges, evaluation=self._judging.evaluation)
+
+
+def _checked_target(name: str) -> Target:
+    for target in TARGETS:
+        if target == name:
+            return target
+    raise unknown_choice("target", name, TARGETS)
+
+
+def _check_choices(
+    source: Path,
+    final: Path,
+    method: str,
+    streams: str,
+    sensitivity: str | os.PathLike[str] | None,
+    report: str | os.PathLike[str] | None,
+) -> None:
+    """Refuse before minutes of work what could not be used after them."""
+    for what, found, choices in (("method", method, METHODS), ("streams", streams, FORMS)):
+        if found not in choices:
+            raise unknown_choice(what, found, choices)
+    if final.suffix != ".onnx":
+        raise ConfigError(f"output: {final} should end in .onnx, by which engines know what they open.")
+    if final.resolve() == source.resolve():
+        raise ConfigError(f"output: {final} is the float model itself. Choose another name.")
+    check_place(final)
+    for path in (sensitivity and f"{sensitivity}.csv", report):
+        if path:
+            check_place(path)
+
+
+def _check_scored(budgets: Sequence[Budget], judging: Judging) -> None:
+    scored = [task.name for task in judging.evaluation.tasks]
+    for budget in budgets:
+        if budget.task not in scored:
+            raise ConfigError(
+                f"budget {budget.text!r}: {judging.evaluation.about} can judge {', '.join(scored)} only. Judge on "
+                "other data, or leave it out."
+            )
+
+
+def _write_sensitivity(found: Sensitivity, prefix: str | os.PathLike[str]) -> None:
+    found.write_csv(f"{os.fspath(prefix)}.csv")
+    found.draw(f"{os.fspath(prefix)}.png")
+
+
+def _missed(done: QuantizeReport, final: Path, budgets: Sequence[Budget]) -> str:
+    missed = [head for head in done.card.heads if head.met is False]
+    told = "; ".join(
+        f"{head.budget} became {head.task}.{head.metric} {head.before:.4g} -> {head.after:.4g}" for head in missed
+    )
+    return (
+        f"{final} was not written: no mix of integer and float layers that was tried meets every budget ({told}). The "
+        f"best attempt is {done.path}. Allow more, or raise --max-trials if it was set."
+    )

@@ -1,0 +1,95 @@
+"""What a quantisation did, for people and as JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nddr_deploy.card.schema import Card
+from nddr_deploy.evaluate.change import change_text
+from nddr_deploy.quantize.search import Outcome
+from nddr_deploy.quantize.sensitivity import Sensitivity
+from nddr_deploy.tasks.base import MetricForm
+
+
+@dataclass(frozen=True)
+class QuantizeReport:
+    """What was read, measured and written.
+
+    Attributes:
+        source, path: the files read and written; the card's two files lie beside the latter.
+        card: everything that was measured.
+        forms: what was done to the streams -> the loss that this was chosen by; None where it was not measured.
+        form: the one chosen.
+        sensitivity: None where it was not measured.
+        outcome: of the search; None where none was needed.
+    """
+
+    source: Path
+    path: Path
+    card: Card
+    forms: Mapping[str, float | None]
+    form: str
+    sensitivity: Sensitivity | None
+    outcome: Outcome | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values: the card, and how it came about."""
+        return {
+            "source": self.source.name,
+            "file": self.path.name,
+            "streams": {"chosen": self.form, "losses": dict(self.forms)},
+            "card": self.card.model_dump(mode="json"),
+        }
+
+    def text(self) -> str:
+        """Several lines: what was measured on, what stayed in float, every head's change, and where the files are."""
+        card = self.card
+        lines = [f"read     {self.source}: {card.model.network}; {', '.join(card.model.tasks)}"]
+        if card.calibration is not None:
+            lines.append(f"ranges   by {card.calibration.method} on {card.calibration.source}")
+        if card.evaluation is not None:
+            truth = "with labels" if card.evaluation.labelled else "the float model's results being the truth"
+            lines.append(f"judged   on {card.evaluation.source}, {truth}")
+        lines.append(f"streams  {self._streams()}")
+        counts = Counter(layer.precision for layer in card.layers)
+        lines.append("layers   " + ", ".join(f"{count} {precision}" for precision, count in counts.most_common()))
+        lines += [f"         float: {layer.node} ({layer.reason})" for layer in card.layers if layer.reason]
+        if card.search is not None:
+            lines.append(f"search   {card.search.about}")
+        lines += self._heads()
+        if card.latency is not None:
+            lines += [
+                f"speed    {case.label}: {case.median_ms:.2f} ms, {case.speedup:.2f} ({case.speedup_low:.2f} to "
+                f"{case.speedup_high:.2f}) times {card.latency.cases[0].label}"
+                for case in card.latency.cases
+            ]
+        lines.append(
+            f"wrote    {self.path}: {card.model.bytes / 1e6:.1f} MB; {self.path.stem}.card.json and .card.html"
+        )
+        return "\n".join(lines)
+
+    def _streams(self) -> str:
+        measured = {name: loss for name, loss in self.forms.items() if loss is not None}
+        if not measured:
+            return self.form
+        losses = ", ".join(f"{name} {loss:.2f}" for name, loss in measured.items())
+        return f"{self.form}, by losses in units of what is allowed (1 % without budgets): {losses}"
+
+    def _heads(self) -> list[str]:
+        lines = []
+        for head in self.card.heads:
+            if not head.headline and head.budget is None:
+                continue
+            form = MetricForm(head.unit, head.higher_is_better)  # type: ignore[arg-type]
+            change = "not measured" if head.change is None else change_text(head.change, form)
+            between = ""
+            if head.low is not None and head.high is not None:
+                between = f" (95 %: {change_text(head.low, form)} to {change_text(head.high, form)})"
+            verdict = "" if head.budget is None else f"; budget {head.budget} {'met' if head.met else 'MISSED'}"
+            was = "" if head.before is None else f"{head.before:.4g} -> {head.after:.4g}, "
+            lines.append(f"head     {head.task}.{head.metric}: {was}{change}{between}{verdict}")
+        return lines
