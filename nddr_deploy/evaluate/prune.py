@@ -11,7 +11,7 @@ import onnx
 from onnx import numpy_helper
 
 from nddr_deploy.errors import ParityError
-from nddr_deploy.evaluate.change import Change
+from nddr_deploy.evaluate.change import Change, change_text
 from nddr_deploy.evaluate.image_batches import ImageBatches
 from nddr_deploy.evaluate.judged_samples import NamedImages
 from nddr_deploy.evaluate.parity import check_parity
@@ -59,12 +59,14 @@ class Pruned:
         return [
             f"{len(self.blocks)} of {total} blocks with a share below {self.threshold:g} on {self.images}: {saved}",
             *(f"{block.layer}: {block.task} from {block.stream} ({block.share:.2%})" for block in self.blocks),
-            "changed, with the uncut model's results as the truth: "
-            + "; ".join(f"{change.task} {change.metric} {change.text()}" for change in self._headlines()),
+            "what that changes, the uncut model's results being the truth:",
+            *(f"{change.task} {change.metric} {change.text()}{_interval(change)}" for change in self._headlines()),
         ]
 
     def note(self) -> str:
-        """One line for the manifest."""
+        """One line for the manifest; empty where nothing was cut."""
+        if not self.blocks:
+            return ""
         cut = ", ".join(f"{block.layer} {block.task} from {block.stream}" for block in self.blocks)
         changes = "; ".join(f"{change.task} {change.metric} {change.text()}" for change in self._headlines())
         return f"pruned below a share of {self.threshold:g}: {cut}; against the uncut model on {self.images}: {changes}"
@@ -99,7 +101,7 @@ class Pruned:
         return [change for change in self.changes if (change.task, change.metric) in headlines]
 
 
-def prune(model: onnx.ModelProto, threshold: float, images: NamedImages, run: Run, *, about: str) -> Pruned:
+def prune(model: onnx.ModelProto, threshold: float, images: NamedImages, run: Run, *, about: str = "") -> Pruned:
     """Cut what tasks take from streams where that is less than `threshold` of all they take there.
 
     The result is compared with the model whose columns were set to zero, which it must equal, and scored against the
@@ -110,7 +112,7 @@ def prune(model: onnx.ModelProto, threshold: float, images: NamedImages, run: Ru
         threshold: a share, see `graph.coupling`.
         images: of the manifest's size; shares and changes are measured on them.
         run: loads a serialised model and returns what computes its outputs from images.
-        about: what the images are, for people.
+        about: what the images are, for people; empty is how many.
 
     Raises:
         ConfigError: a threshold that is no small share.
@@ -119,6 +121,7 @@ def prune(model: onnx.ModelProto, threshold: float, images: NamedImages, run: Ru
         ParityError: the cut model does not compute what the one with columns of zeros does.
     """
     manifest = manifest_of(model, source="the model to prune")
+    about = about or f"{len(images)} images"
     batches = ImageBatches.of(images, manifest)
     found = measure_coupling(model, batches, run)
     places = negligible_blocks(found, threshold)
@@ -174,6 +177,13 @@ def _totals(model: onnx.ModelProto) -> tuple[int, int]:
     manifest = manifest_of(model, source="the model to prune")
     found = costs(model, manifest.size_hw, batch=manifest.batch)
     return sum(cost.flops for cost in found), sum(cost.parameters for cost in found)
+
+
+def _interval(change: Change) -> str:
+    """Of the change; empty where there is none, as with one image."""
+    if not (np.isfinite(change.low) and np.isfinite(change.high)):
+        return ""
+    return f" (95 % interval {change_text(change.low, change.form)} to {change_text(change.high, change.form)})"
 
 
 def _finite(value: float) -> float | None:

@@ -95,7 +95,7 @@ class InspectReport:
             InputError, OutputError: the file cannot be written.
         """
         with finished_file(path) as temporary, open(temporary, "w", newline="") as file:
-            writer = csv.writer(file)
+            writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("layer", "task", "stream", "share", "weight_norm", "activation"))
             for block in self.blocks:
                 values = (block.share, block.weight_norm, block.activation)
