@@ -78,7 +78,8 @@ def make_card(
             apart can be measured again without it.
         name: that the file will have; None is the one it has.
         target: that it was quantised for.
-        chain: what it was made from, from the checkpoint on. Files that its manifest names besides are added.
+        chain: names of files that its manifest has hashes of, and others that it was made from; the manifest's order
+            comes first.
         kept: nodes that stayed in higher precision, with the reasons.
         changes: every metric of every head before and after, as `sample_scores.compare` returns them.
         budgets: what was promised; each is held against the change of its task and metric.
@@ -114,7 +115,7 @@ def make_card(
                     "size_hw": manifest.size_hw,
                 }
             ),
-            chain=tuple({**links, **{role: link for role, link in named.items() if role not in links}}.values()),
+            chain=tuple({**named, **links}.values()),
             calibration=calibration,
             layers=layers_of(graph, kept),
             equalisation=tuple(map(Equalisation.of, equalisation)),

@@ -37,6 +37,7 @@ def table(
     rows: Iterable[Sequence[str]],
     *,
     numbers: Sequence[int] = (),
+    sentences: Sequence[int] = (),
     caption: str | None = None,
     tall: bool = False,
 ) -> Html:
@@ -47,12 +48,13 @@ def table(
         head: names of the columns.
         rows: cells as text or markup.
         numbers: columns that hold figures, which are aligned to the right.
+        sentences: columns that hold text of several words, which keep room for it.
         caption: one line above it.
         tall: whether it scrolls up and down, too.
     """
 
     def kind(column: int) -> str | None:
-        return "number" if column in numbers else None
+        return "number" if column in numbers else "sentence" if column in sentences else None
 
     header = tag("tr", *(tag("th", name, scope="col", class_=kind(column)) for column, name in enumerate(head)))
     body = [

@@ -26,6 +26,7 @@ def layers(card: Card) -> Html | None:
                 "Layers left in higher precision",
                 ("Left in higher precision", "Type", "Precision", "Why"),
                 [(layer.node, layer.op, PRECISIONS[layer.precision], layer.reason) for layer in told],
+                sentences=(3,),
                 tall=len(told) > MOST_ROWS,
             )
         )
@@ -39,6 +40,7 @@ def layers(card: Card) -> Html | None:
         "Precision of every layer",
         ("Layer", "Type", "Precision", "Why"),
         [(layer.node, layer.op, PRECISIONS[layer.precision], layer.reason) for layer in card.layers],
+        sentences=(3,),
         tall=len(card.layers) > MOST_ROWS,
     )
     every = tag("details", tag("summary", f"All {len(card.layers)} layers"), every)
@@ -68,6 +70,7 @@ def equalisation(card: Card) -> Html | None:
             ("NDDR layer", "Streams", "Ranges before", "Ranges after", "Factors (median)", "Why"),
             rows,
             numbers=(2, 3),
+            sentences=(4, 5),
         ),
     )
 
@@ -143,6 +146,7 @@ def parity(card: Card) -> Html | None:
             ("Hop", "Head", "Largest difference", "Of the range", "Beyond tolerance", "Metrics", "Verdict"),
             rows,
             numbers=(2, 3, 4),
+            sentences=(5,),
         ),
     )
 

@@ -58,6 +58,7 @@ thead th { color: var(--soft); font-weight: 600; font-size: 0.82rem; white-space
 tbody th { font-weight: 500; white-space: nowrap; }
 tbody tr:hover > * { background: var(--faint); }
 .number { text-align: right; white-space: nowrap; }
+.sentence { min-width: 15rem; }
 td small { display: block; color: var(--soft); font-size: 0.84em; }
 .tall { max-height: 26rem; overflow: auto; }
 .tall thead th { position: sticky; top: 0; background: var(--sheet); }

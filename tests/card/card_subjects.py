@@ -35,7 +35,8 @@ from nddr_deploy.graph.fp16_limits import Kept
 from nddr_deploy.graph.metadata import read_model, write_manifest
 
 QUANTISED = ("segmentation", "normals")
-KEPT = (Kept("age.conv", "a head's last convolution"),)
+WHY = "its result is an output of the model, and what little time it takes is not worth the rounding of a whole head"
+KEPT = (Kept("age.conv", WHY),)
 CHECKPOINT = "c0" * 32
 
 

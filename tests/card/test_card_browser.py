@@ -32,6 +32,7 @@ MEASURE = """<script>addEventListener("load", () => {
     width: document.documentElement.scrollWidth,
     tables: [...document.querySelectorAll("table")].filter(t => !t.closest("details")).map(box),
     pictures: [...document.images].map(i => [i.complete && i.naturalWidth, ...box(i)]),
+    rows: [...document.querySelectorAll("tbody tr")].map(row => Math.round(row.getBoundingClientRect().height)),
     drawings: [...document.querySelectorAll("svg circle, svg .bar")].map(box),
     colour: getComputedStyle(document.querySelector("h1")).color,
     font: parseFloat(getComputedStyle(document.querySelector("td")).fontSize),
@@ -80,6 +81,7 @@ def test_tables_and_pictures_are_laid_out_at_any_width(card: Card, tmp_path: Pat
     assert all(across > 100 and abs(across / down - 4 / 3) < 0.05 for _, _, _, across, down in found["pictures"])
     assert len(found["drawings"]) == 2 * len(card.heads) + 2  # an interval and a dot each; two bars of speed
     assert all(across > 0 and down > 0 for _, _, across, down in found["drawings"])
+    assert max(found["rows"]) < 150  # no column is squeezed until its words stand below each other
     assert found["font"] >= 14
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from card_subjects import WHY
 
 from nddr_deploy.card.figures import change_text, interval_text, size_text, value_text
 from nddr_deploy.card.html import render
@@ -97,7 +98,7 @@ def test_the_verdict_comes_first(card: Card) -> None:
 def test_layers_streams_speed_parity_and_hashes_are_on_the_page(card: Card) -> None:
     page = Page(render(card, [picture()]))
 
-    assert page.table("Left in higher precision")[1] == ["age.conv", "Conv", "FP32", "a head's last convolution"]
+    assert page.table("Left in higher precision")[1] == ["age.conv", "Conv", "FP32", WHY]
     assert [row[0] for row in page.table("Layer")[1:]] == ["segmentation.conv", "normals.conv", "age.conv"]
     assert page.table("NDDR layer")[1][:5] == ["fusions.0", "equalised", "30.2 : 1", "1.01 : 1", "segmentation × 1"]
     assert page.table("NDDR layer")[2][1:5] == ["left", "12 : 1", "–", ""]

@@ -14,7 +14,7 @@ from nddr_deploy.card.file_checks import check_file
 from nddr_deploy.card.make import make_card, update_card, write_card
 from nddr_deploy.card.page_pictures import pictures_of
 from nddr_deploy.card.pictures import Picture, panel
-from nddr_deploy.card.schema import Card
+from nddr_deploy.card.schema import Card, Link
 from nddr_deploy.engines import open_engine
 from nddr_deploy.engines.plan_file import PlanManifest, manifest_path
 from nddr_deploy.errors import ConfigError, ModelFileError, OutputError
@@ -57,6 +57,19 @@ def test_it_carries_the_files_own_name_when_made_under_another(models: tuple[Pat
 
     assert card.model.name == "model.int8.onnx"
     assert card.model.sha256 == sha256(temporary)
+
+
+def test_the_chain_keeps_the_manifests_order_whatever_is_named_besides(models: tuple[Path, Path]) -> None:
+    onnx, other = Link(role="onnx", file="model.onnx", sha256=sha256(models[0])), Link(role="other", sha256="00" * 32)
+
+    with open_engine(models[1], threads=1) as engine:
+        card = make_card(models[1], engine, chain=[other, onnx])
+
+    assert [(link.role, link.file) for link in card.chain] == [
+        ("checkpoint", None),
+        ("onnx", "model.onnx"),
+        ("other", None),
+    ]
 
 
 def test_something_a_card_cannot_hold_is_refused_in_a_sentence(models: tuple[Path, Path]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from card_subjects import WHY
 
 from nddr_deploy.card.card_file import LARGEST_BYTES, card_path, find_card, page_path, read_card
 from nddr_deploy.card.elements import PRECISIONS as NAMES
@@ -37,7 +38,7 @@ def test_every_layer_is_listed_with_its_precision_and_why_it_was_left(card: Card
     assert [(layer.node, layer.precision, layer.reason) for layer in card.layers] == [
         ("segmentation.conv", "int8", ""),
         ("normals.conv", "int8", ""),
-        ("age.conv", "fp32", "a head's last convolution"),
+        ("age.conv", "fp32", WHY),
     ]
 
 
