@@ -89,13 +89,11 @@ def choose_form(
         forms.append(Form(name, trials, report))
     if len(forms) == 1:
         return forms[0], tuple(forms)
-    measured = [
-        Form(form.name, form.trials, form.layers, loss_of(form.trials.changes(()), form.trials, budgets))
-        for form in forms
-    ]
+    measured = [replace(form, loss=loss_of(form.trials.changes(()), form.trials, budgets)) for form in forms]
     best = measured[0]
     for form in measured[1:]:
-        if form.loss < best.loss * (CLEARLY if form.name == "split" else 1.0):
+        clearly = form.loss < best.loss * CLEARLY and form.loss < best.loss - BY_MORE_THAN_NOISE
+        if clearly or (form.name == "plain" and form.loss < best.loss):
             best = form
     return best, tuple(measured)
 
