@@ -31,7 +31,7 @@ class MadeUpImages:
 
     @property
     def about(self) -> str:
-        return f"{self.count} made-up images"
+        return f"{self.count} made-up image{'' if self.count == 1 else 's'}"
 
     def __len__(self) -> int:
         return self.count

@@ -10,8 +10,8 @@ from nddr_deploy.command import Parser, parse_option, parse_size, run_command
 from nddr_deploy.importers.arguments import add_import_arguments, import_choices
 
 DESCRIPTION = """Show, per fusion layer, how much each task takes from each stream: the share of the norm of its
-weights, each times the scale of the values that it meets. And where arithmetic and parameters are, and what is left
-of them when only some tasks are exported."""
+weights, each weight times the scale of the values that it meets. Then where arithmetic and parameters are, and
+what is left of them when only some tasks are exported."""
 
 EPILOG = """examples:
   nddr-inspect model.onnx
