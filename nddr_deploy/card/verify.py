@@ -21,7 +21,7 @@ from nddr_deploy.card.verification import PARTS, Check, Verification
 from nddr_deploy.engines import open_engine
 from nddr_deploy.engines.machine import available_cores, describe_machine
 from nddr_deploy.engines.table import SUFFIXES
-from nddr_deploy.errors import ConfigError
+from nddr_deploy.errors import ConfigError, ModelFileError
 from nddr_deploy.evaluate.sample_scores import EvaluationSet
 
 SECONDS = 1.0  # of measuring, each of the two cases
@@ -75,6 +75,8 @@ def verify(
         )
     if limit is not None and limit < 1:
         raise ConfigError(f"limit: got {limit}; expected a whole number from 1.")
+    if not path.is_file():
+        raise ModelFileError(f"{path} does not exist or is no file; expected a model (.onnx) or an engine (.trt).")
     card_file = Path(card) if card is not None else find_card(path)
     known = read_card(card_file)
     checks = list(check_file(path, known))

@@ -289,10 +289,11 @@ def test_the_command_says_what_changed_by_its_exit_status(
     assert "1 differ: segmentation.weight" in capsys.readouterr().out
 
     card_path(carded[1]).unlink()
-    assert main(arguments) == 2
-    output = capsys.readouterr()
-    assert output.err.startswith("error: ")
-    assert output.err.count("\n") == 1
+    for wrong in (arguments, ["missing.onnx"]):
+        assert main(wrong) == 2
+        output = capsys.readouterr()
+        assert output.err.startswith("error: ")
+        assert output.err.count("\n") == 1
 
 
 def test_latency_is_told_and_never_judged(carded: tuple[Path, Path], card: Card) -> None:
