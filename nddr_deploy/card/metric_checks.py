@@ -100,8 +100,8 @@ def check_metrics(
     then = card.evaluation
     same = then is not None and evaluation.labelled == then.labelled and evaluation.fingerprint == then.sha256
     about = "" if same else "other images or truths than the card's"
-    source = "–" if then is None else f"{then.samples}: {then.source}"
-    found = f"{len(evaluation)}: {evaluation.about}"
+    source = "–" if then is None else f"{then.source}, {then.samples} images"
+    found = f"{evaluation.about}, {len(evaluation)} images"
     data = Check("metrics", "images", source, found, "same" if same else "note", about)
     return (data, *(_check(head, scores.get(head.task, {}), same, exact) for head in card.heads))
 
@@ -112,9 +112,9 @@ def _check(head: HeadMetric, found: Mapping[str, float], same: bool, exact: bool
     now = found.get(head.metric)
     if now is None or head.after is None:
         return Check("metrics", what, then, "–", "skipped", "not measured here" if now is None else "not in the card")
-    text = f"{value_text(now, head.unit)} ({change_text(now - head.after, head.unit)})"
     if not same:
-        return Check("metrics", what, then, text, "note")
+        return Check("metrics", what, then, value_text(now, head.unit), "note")  # a difference would mean nothing
+    text = f"{value_text(now, head.unit)} ({change_text(now - head.after, head.unit)})"
     near = abs(now - head.after) <= (REPEATED if exact else ELSEWHERE) * max(abs(head.after), 1e-3)
     broken = _broken(head, now)
     return Check("metrics", what, then, text, "same" if near and not broken else "changed", broken)
