@@ -32,20 +32,23 @@ class Pairs:
     Attributes:
         groups: tensors that get a pair, in the graph's order; those of one group share a scale.
         readers: of each such tensor, numbers of the nodes that read what the pair gives; others read past it.
+        shielded: of these tensors, what layers in float make between two pairs. ONNX Runtime would quantise the weights
+            of such a layer unasked, with one scale for all channels (its WeightBiasQuantization), if nothing came
+            between the layer (or its ReLU) and the QuantizeLinear.
     """
 
     groups: tuple[tuple[str, ...], ...]
     readers: dict[str, set[int]]
+    shielded: frozenset[str]
 
 
-def place_pairs(
-    flow: Flow, outputs: Collection[str], target: Target, layers: Collection[int], keep: Collection[str] = ()
-) -> Pairs:
+def place_pairs(flow: Flow, outputs: Collection[str], target: Target, layers: Collection[int]) -> Pairs:
     """Every layer reads integers, each tensor is quantised once, and what only selects values keeps the scale.
 
     "cpu": what leaves a layer is quantised, too, for ONNX Runtime multiplies integers only where integers leave; and
     so is, backwards from there, what goes into a MaxPool, a Concat, a Resize or an average. A sum of quantised tensors
-    is one of integers. A node in float reads past a pair only where the tensor is there in float anyway.
+    is one of integers, unless a layer in float makes a branch of it. A node in float reads past a pair only where the
+    tensor is there in float anyway.
 
     "tensorrt", "tensorrt8": a layer's result stays in float. Of a residual sum's branches the identity is quantised
     and the one through more layers is not, so that it can be added within the convolution. Nodes in float read past.
@@ -54,9 +57,8 @@ def place_pairs(
         flow: of the graph.
         outputs: names of its outputs.
         layers: numbers of the layers to quantise, from `choose_layers`.
-        keep: names of nodes to leave in float; of other nodes than layers, too.
     """
-    plan = _Plan(flow, set(outputs), layers, {number for number, node in enumerate(flow.nodes) if node.name in keep})
+    plan = _Plan(flow, set(outputs), layers)
     if target == "cpu":
         plan.quantise_for_cpu()
     else:
@@ -64,7 +66,8 @@ def place_pairs(
     order = {name: number for number, node in enumerate(flow.nodes) for name in node.output}
     groups = [sorted(group, key=lambda name: order.get(name, -1)) for group in plan.shared(target)]
     groups.sort(key=lambda group: order.get(group[0], -1))
-    return Pairs(tuple(map(tuple, groups)), dict(plan.readers))
+    shielded = plan.shielded() if target == "cpu" else ()
+    return Pairs(tuple(map(tuple, groups)), dict(plan.readers), frozenset(shielded))
 
 
 class _Plan:
@@ -75,11 +78,10 @@ class _Plan:
         readers: see `Pairs`.
     """
 
-    def __init__(self, flow: Flow, outputs: set[str], layers: Collection[int], keep: set[int]) -> None:
+    def __init__(self, flow: Flow, outputs: set[str], layers: Collection[int]) -> None:
         self.flow = flow
         self.outputs = outputs
-        self.layers = layers
-        self.keep = keep
+        self.layers = set(layers)
         self.wanted = {flow.nodes[number].input[0] for number in layers}
         self.readers: dict[str, set[int]] = defaultdict(set)
         for number in layers:
@@ -88,13 +90,10 @@ class _Plan:
     def quantise_for_cpu(self) -> None:
         flow = self.flow
         integers = {result_of(flow, self.outputs, number) for number in self.layers}
-        self.wanted |= integers
-        waiting = list(self.wanted)
+        waiting = self.wanted | integers
         while waiting:
-            maker = flow.makers.get(waiting.pop())
-            new = set(self._carried(maker)) - self.wanted if maker is not None else set()
-            self.wanted |= new
-            waiting.extend(new)
+            self._quantise_backwards(waiting)
+            waiting = self._missing_branches()
         for number, node in enumerate(flow.nodes):
             names = self._carried(number) or self._summed(number)
             result = result_of(flow, self.outputs, number) if node.op_type in _SUMS else "".join(node.output[:1])
@@ -104,6 +103,45 @@ class _Plan:
                 integers.add(result)
         for name in integers - self.outputs:
             self.readers[name].update(flow.readers.get(name, ()))
+
+    def _quantise_backwards(self, tensors: Iterable[str]) -> None:
+        """These tensors, and what goes into the nodes that hand integers on to them."""
+        waiting = list(tensors)
+        self.wanted.update(waiting)
+        while waiting:
+            maker = self.flow.makers.get(waiting.pop())
+            new = set(self._carried(maker)) - self.wanted if maker is not None else set()
+            self.wanted |= new
+            waiting.extend(new)
+
+    def _missing_branches(self) -> set[str]:
+        """Of sums that are quantised and have a quantised branch: the others, but for what layers in float make."""
+        missing: set[str] = set()
+        for number in range(len(self.flow.nodes)):
+            names = self._summed(number)
+            if not self.wanted.isdisjoint(names) and result_of(self.flow, self.outputs, number) in self.wanted:
+                missing.update(names)
+        floats = self.flow.weighted - self.layers
+        return missing - self.wanted - {result_of(self.flow, self.outputs, number) for number in floats}
+
+    def shielded(self) -> set[str]:
+        """What layers in float make for a pair alone, of what comes out of pairs."""
+        flow = self.flow
+        dequantised: set[str] = set()  # tensors that ONNX Runtime may dequantise as late as here
+        for number, node in enumerate(flow.nodes):
+            if _carries(node) and any(self._reads_dequantised(number, name, dequantised) for name in node.input):
+                dequantised.update(node.output)
+        results = {}
+        for number in flow.weighted - self.layers:
+            if self._reads_dequantised(number, flow.nodes[number].input[0], dequantised):
+                results[number] = result_of(flow, self.outputs, number)
+        wanted = self.wanted - self.outputs
+        return {
+            name for name in results.values() if name in wanted and self.readers[name].issuperset(flow.readers[name])
+        }
+
+    def _reads_dequantised(self, number: int, name: str, dequantised: Collection[str]) -> bool:
+        return name in dequantised or number in self.readers.get(name, ())
 
     def quantise_for_tensorrt(self) -> None:
         flow = self.flow
@@ -150,7 +188,7 @@ class _Plan:
     def _carried(self, number: int) -> list[str]:
         """What goes into a node that can hand integers on; empty for others."""
         node = self.flow.nodes[number]
-        if number in self.keep or self.flow.roles[number] != "network" or not _carries(node):
+        if self.flow.roles[number] != "network" or not _carries(node):
             return []
         names = list(node.input if node.op_type == "Concat" else node.input[:1])
         return names if all(map(self._is_activation, names)) else []
@@ -158,7 +196,7 @@ class _Plan:
     def _summed(self, number: int) -> list[str]:
         """The branches of a sum of activations; empty for others."""
         node = self.flow.nodes[number]
-        if node.op_type not in _SUMS or number in self.keep or self.flow.roles[number] != "network":
+        if node.op_type not in _SUMS or self.flow.roles[number] != "network":
             return []
         names = list(node.input)
         return names if len(names) > 1 and all(map(self._is_activation, names)) else []

@@ -68,12 +68,12 @@ def choose_layers(
         keep: names of nodes to leave in float.
 
     Raises:
-        ConfigError: a name in `keep` that no node has.
+        ConfigError: a name in `keep` that no node with weights has.
     """
-    names = {node.name for node in flow.nodes}
+    names = [flow.nodes[number].name for number in sorted(flow.weighted)]
     for name in keep:
         if name not in names:
-            raise unknown_choice("keep", name, sorted(names))
+            raise unknown_choice("keep", name, names)
     lead_on = _leading_on(flow)
     layers, kept = [], []
     for number in sorted(flow.weighted):

@@ -33,6 +33,8 @@ from nddr_deploy.tasks.base import Array
 
 __all__ = ["Kept", "QuantisedGraph", "Range", "left_in_float", "observed", "quantisable", "quantize"]
 
+_LOWEST = np.finfo(np.float32).min
+
 
 @dataclass(frozen=True)
 class QuantisedGraph:
@@ -104,7 +106,7 @@ def quantize(
         model: one flat float32 graph whose nodes have names, as nddr-export writes it; left as it was.
         ranges: of every tensor in `observed(model, target)`, from `calibration.calibrate` of this model.
         target: "cpu" (ONNX Runtime and OpenVINO), "tensorrt" (10 and later) or "tensorrt8" (8.6).
-        keep: names of nodes to leave in float.
+        keep: names of nodes with weights to leave in float.
         reduce_range: weights up to 64 in place of 127, for processors without VNNI, on which ONNX Runtime's sums of
             two products saturate.
 
@@ -115,7 +117,7 @@ def quantize(
     flow, outputs = _flow_of(model, target)
     layers, kept = choose_layers(flow, outputs, target, keep)
     check_finite(flow, layers)
-    pairs = place_pairs(flow, outputs, target, layers, keep)
+    pairs = place_pairs(flow, outputs, target, layers)
     writer = _Writer(model, flow, pairs, ranges, target, REDUCED_WEIGHT if reduce_range else WEIGHT)
     quantised = writer.write(layers)
     names = tuple(flow.nodes[number].name for number in layers)
@@ -154,7 +156,7 @@ class _Writer:
         self.flow = flow
         self.target = target
         self.most = most
-        self.readers = pairs.readers
+        self.pairs = pairs
         self.steps: dict[str, tuple[float, int]] = {}
         for group in pairs.groups:
             self.steps.update(dict.fromkeys(group, activation_step(group, ranges, target)))
@@ -177,7 +179,7 @@ class _Writer:
                 replaced, dequantisers = made[number]
                 nodes += dequantisers
                 node.input[1:] = [replaced.get(name, name) for name in node.input[1:]]
-            node.input[:] = [given[name] if number in self.readers.get(name, ()) else name for name in node.input]
+            node.input[:] = [given[name] if number in self.pairs.readers.get(name, ()) else name for name in node.input]
             nodes.append(node)
             for name in node.output:
                 if name in self.steps:
@@ -192,14 +194,18 @@ class _Writer:
     def _pair(self, tensor: str, given: dict[str, str]) -> list[onnx.NodeProto]:
         step, zero_point = self.steps[tensor]
         kind = np.uint8 if self.target == "cpu" else np.int8
+        source, nodes = tensor, []
+        if tensor in self.pairs.shielded:
+            source, lowest = self._free(f"{tensor}/shielded"), self._constant(f"{tensor}/lowest", _LOWEST)
+            nodes.append(helper.make_node("Max", [tensor, lowest], [source], name=self._free(f"{tensor}/Max")))
         scale, zero = (
             self._constant(f"{tensor}/scale", np.float32(step)),
             self._constant(f"{tensor}/zero_point", kind(zero_point)),
         )
-        quantiser = self._quantise(tensor, tensor, scale, zero)
-        dequantiser = self._dequantise(tensor, quantiser.output[0], scale, zero)
-        given[tensor] = dequantiser.output[0]
-        return [quantiser, dequantiser]
+        nodes.append(self._quantise(tensor, source, scale, zero))
+        nodes.append(self._dequantise(tensor, nodes[-1].output[0], scale, zero))
+        given[tensor] = nodes[-1].output[0]
+        return nodes
 
     def _weights(self, layers: Collection[int]) -> dict[int, tuple[dict[str, str], list[onnx.NodeProto]]]:
         """Layer -> what it reads in place of its weights and bias, and the nodes that make it."""
