@@ -7,11 +7,8 @@ one factor on all that it adds, so a residual chain is scaled as a whole, back t
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import count
-from typing import Literal
 
 import numpy as np
 import onnx
@@ -19,6 +16,7 @@ from onnx import helper, numpy_helper
 
 from nddr_deploy.graph.fusion_layers import CHANNEL_AXES
 from nddr_deploy.graph.roles import Flow
+from nddr_deploy.graph.scaled_weights import NOT_SCALED, Axis, ScaledWeight, scale_weights
 from nddr_deploy.tasks.base import Array
 
 KEEPING_SCALE = {
@@ -33,31 +31,11 @@ KEEPING_SCALE = {
     "Relu",
 }
 ADDING = {"Add", "Sub", "Sum", "Max", "Min"}
-NOT_SCALED = -1
 _DIMENSIONS = 4  # of a map: (N, C, H, W)
-Axis = Literal["outputs", "inputs", "channels"]
 
 
 class ScaleError(Exception):
     """A factor would change what the graph computes; the text says where."""
-
-
-@dataclass(frozen=True)
-class _Weight:
-    """One weight to multiply, as one node reads it.
-
-    Attributes:
-        node, place: which input of which node.
-        along: what of the weight the channels are.
-        inverse: divide.
-        channels: per channel of the tensor, its place among the factors, or NOT_SCALED.
-    """
-
-    node: int
-    place: int
-    along: Axis
-    inverse: bool
-    channels: Array
 
 
 @dataclass
@@ -70,7 +48,7 @@ class Region:
     """
 
     channels: dict[str, Array] = field(default_factory=dict)
-    weights: list[_Weight] = field(default_factory=list)
+    weights: list[ScaledWeight] = field(default_factory=list)
 
 
 def region_of(flow: Flow, shapes: Mapping[str, tuple[int | None, ...]], outputs: Iterable[str], tensor: str) -> Region:
@@ -126,7 +104,7 @@ class _Growth:
         name = self.flow.nodes[node].input[place]
         if name not in self.flow.constants:
             raise ScaleError(f"{name!r}, a weight of {self._named(node)}, is computed")
-        self.region.weights.append(_Weight(node, place, along, inverse, channels))
+        self.region.weights.append(ScaledWeight(node, place, along, inverse, channels))
 
     def _up(self, tensor: str) -> None:
         """To what makes the tensor."""
@@ -184,7 +162,7 @@ class _Growth:
         if node.op_type in ADDING:
             for place, name in enumerate(node.input):
                 if name in self.flow.constants:
-                    change = _Weight(number, place, "channels", False, channels)
+                    change = ScaledWeight(number, place, "channels", False, channels)
                     if not any(_same(change, known) for known in self.region.weights):
                         self.region.weights.append(change)
                 else:
@@ -230,7 +208,7 @@ class _Growth:
         return f"{node.op_type} node {node.name or node.output[0]!r}"
 
 
-def _same(one: _Weight, other: _Weight) -> bool:
+def _same(one: ScaledWeight, other: ScaledWeight) -> bool:
     return (one.node, one.place, one.along) == (other.node, other.place, other.along)
 
 
@@ -251,64 +229,10 @@ def _keeps_scale(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]
 
 
 def scale(model: onnx.ModelProto, regions: Iterable[tuple[Region, Array]]) -> None:
-    """Multiply each region's channels by its factors, in place. Weights that nodes share become their own if need be.
+    """Multiply each region's channels by its factors, in place.
 
     Args:
-        model: whose graph the regions are of; no Constant nodes.
+        model: whose graph the regions are of.
         regions: and their factors, float64 (C,), all above zero.
     """
-    weights = {weight.name: weight for weight in model.graph.initializer}
-    changed: dict[tuple[int, int], Array] = {}
-    for region, factors in regions:
-        for weight in region.weights:
-            node = model.graph.node[weight.node]
-            where = weight.node, weight.place
-            values = changed.get(where)
-            if values is None:
-                values = numpy_helper.to_array(weights[node.input[weight.place]]).astype(np.float64)
-            per_channel = np.where(weight.channels == NOT_SCALED, 1.0, factors[weight.channels])
-            factor = _shaped(node, values, 1 / per_channel if weight.inverse else per_channel, weight.along)
-            changed[where] = values * factor
-    _write(model, weights, changed)
-
-
-def _shaped(node: onnx.NodeProto, values: Array, factors: Array, along: Axis) -> Array:
-    """Factors that broadcast against a node's weight or bias."""
-    if along == "channels":  # of a constant that is added to, or multiplied with, a map
-        return factors.reshape(-1, 1, 1)
-    if values.ndim == 1:
-        return factors
-    groups = next((entry.i for entry in node.attribute if entry.name == "group"), 1)
-    first, second = values.shape[:2]  # Conv: (outputs, inputs / groups); ConvTranspose: (inputs, outputs / groups)
-    rest = (1,) * (values.ndim - 2)
-    if (along == "outputs") == (node.op_type == "Conv"):
-        return factors.reshape(first, 1, *rest)
-    per_group = factors.reshape(groups, second)
-    return np.repeat(per_group, first // groups, axis=0).reshape(first, second, *rest)
-
-
-def _write(
-    model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto], changed: Mapping[tuple[int, int], Array]
-) -> None:
-    readers: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for number, node in enumerate(model.graph.node):
-        for place, name in enumerate(node.input):
-            if name in weights:
-                readers[name].append((number, place))
-    names = {name for node in model.graph.node for name in (*node.input, *node.output)} | set(weights)
-    for name in dict.fromkeys(model.graph.node[number].input[place] for number, place in changed):
-        original = numpy_helper.to_array(weights[name])
-        at_hand: dict[tuple[object, ...], str] = {}
-        for number, place in readers[name]:
-            values = changed.get((number, place), original).astype(original.dtype)
-            key = values.shape, values.tobytes()
-            if key not in at_hand:
-                at_hand[key] = (
-                    name
-                    if not at_hand
-                    else next(free for free in (f"{name}_{n}" for n in count(2)) if free not in names)
-                )
-                names.add(at_hand[key])
-                target = weights[name] if at_hand[key] == name else model.graph.initializer.add()
-                target.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), at_hand[key]))
-            model.graph.node[number].input[place] = at_hand[key]
+    scale_weights(model, [(weight, factors) for region, factors in regions for weight in region.weights])

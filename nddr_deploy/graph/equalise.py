@@ -150,6 +150,9 @@ def _groups(model: onnx.ModelProto, layers: Sequence[FusionLayer]) -> list[_Grou
                     known.region = region_of(flow, shapes, outputs, stream.tensor)
                 except ScaleError as error:
                     known.reason = str(error)
+            elif any(name == layer.name and use.task != stream.task for name, use in known.uses):
+                known.region = None
+                known.reason = f"it has one factor with another stream that {layer.name} joins"
             known.uses.append((layer.name, stream))
     return groups
 

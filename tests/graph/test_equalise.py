@@ -443,6 +443,24 @@ def test_the_others_follow_a_stream_that_cannot_be_scaled(read: Any, reason: str
 CROPPING = {"coordinate_transformation_mode": "tf_crop_and_resize", "extrapolation_value": 1.0}
 
 
+def test_streams_that_are_added_to_each_other_are_left() -> None:
+    def activation(source: str, result: str) -> list[onnx.NodeProto]:
+        first = "stages.0.segmentation.conv/Relu"
+        return [
+            helper.make_node("Relu" if result == first else "Add", [source, first][: 1 + (result != first)], [result])
+        ]
+
+    model = joined((1.0, 1.0), activation=activation)
+    strong, weak = stream_tensors(model)
+
+    report = equalise_streams(model, {strong: Range(0, 9), weak: Range(0, 1)})
+
+    assert report.layers[0].reason.startswith(
+        "segmentation: it has one factor with another stream that fusions.0 joins"
+    )
+    assert report.model.graph == model.graph
+
+
 def test_quantised_streams_are_left() -> None:
     model = quantised()
 

@@ -122,6 +122,16 @@ def test_without_names_it_is_as_many_square_blocks_as_streams(count: int) -> Non
     assert found.name == found.concat
 
 
+@pytest.mark.parametrize("name", ["stages.1.{}.conv/Conv", "heads.{}.project/Conv", "shortcut.layers.{}.conv/Conv"])
+def test_names_that_say_something_else_count_for_more_than_shapes(name: str) -> None:
+    model = joined((1.0, 1.0))
+    for node in model.graph.node:
+        if node.name.startswith("fusions.0.layers.") and node.op_type == "Conv":
+            node.name = name.format(node.name.split(".")[3])
+
+    assert fusion_layers(model) == ()
+
+
 def test_without_names_a_concat_over_stages_is_no_layer() -> None:
     # two stages of equal width, and two convolutions back to it: only that one is made from the other tells
     model = small(
