@@ -38,13 +38,13 @@ def residual_identity(graph: QuantisedFlow, target: Target) -> Found:
 
 
 def _integer_add(graph: QuantisedFlow) -> Found:
-    layers = {layer.number for layer in graph.layers}
     for number in graph.moving(("Add", "Sum")):
         node = graph.node(number)
         if not all(map(graph.is_activation, node.input)) or not _is_quantised_after(graph, number):
             continue
         rest = [name for name in node.input if graph.dequantiser(name) is None]
-        strange = [name for name in rest if graph.flow.makers.get(name) not in layers]  # a layer has a rule of its own
+        # a layer in int8 has a rule of its own, and one that was left in float has no use for a pair behind it
+        strange = [name for name in rest if graph.flow.makers.get(name) not in graph.flow.weighted]
         if strange and len(rest) < len(node.input):
             yield (
                 number,

@@ -122,7 +122,7 @@ class _Plan:
             if not self.wanted.isdisjoint(names) and result_of(self.flow, self.outputs, number) in self.wanted:
                 missing.update(names)
         floats = self.flow.weighted - self.layers
-        return missing - self.wanted - {result_of(self.flow, self.outputs, number) for number in floats}
+        return missing - self.wanted - {self.flow.nodes[number].output[0] for number in floats}
 
     def shielded(self) -> set[str]:
         """What layers in float make for a pair alone, of what comes out of pairs."""
