@@ -288,6 +288,22 @@ def test_batchnorm_before_and_behind_the_concat_is_compensated() -> None:
     assert_equal_outputs(outputs_of(model, images), outputs_of(report.model, images))
 
 
+def test_a_number_that_others_read_stays_a_number_for_them() -> None:
+    def read(stream: str) -> list[onnx.NodeProto]:
+        return [
+            helper.make_node("Mul", [stream, "six"], ["product"]),
+            helper.make_node("Clip", ["product", "zero", "six"], ["more"]),  # takes numbers without dimensions only
+        ]
+
+    model = joined((1.0, WEAK), also_read=read, weights=CONSTANTS, outputs=["more"])
+    images = pictures(size_of(model), 2)
+
+    report = equalise_streams(model, stream_ranges(model, images))
+
+    assert report.layers[0].factors["normals"] > 20
+    assert_equal_outputs(outputs_of(model, images), outputs_of(report.model, images))
+
+
 @pytest.mark.parametrize(
     ("operation", "settings"),
     [
