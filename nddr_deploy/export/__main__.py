@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 
 from nddr_deploy.command import Parser, parse_list, parse_size, run_command
 from nddr_deploy.importers.arguments import add_import_arguments, import_choices
+from nddr_deploy.quantize.arguments import add_quantize_arguments, quantize_choices
 
 EPILOG = """examples:
   nddr-export runs/rooms/ckpt.pt --output model.onnx --size 480x640
   nddr-export their-ckpt-20000.pth --output model.onnx --size 480x640
+  nddr-export runs/rooms/ckpt.pt --output model.onnx --precision int8 --calibration photos/      (see nddr-quantize)
 """
 
 
@@ -52,6 +55,13 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--tasks", type=parse_list, metavar="LIST", help="tasks to keep, in the order of the outputs (default: all)"
     )
+    parser.add_argument(
+        "--precision",
+        default="fp32",
+        metavar="P",
+        help="fp32; or int8: the float model, and MODEL.int8.onnx beside it, as nddr-quantize makes it with the "
+        "options below (for fp16: nddr-build) (default: fp32)",
+    )
     parser.add_argument("--opset", type=int, default=17, metavar="N", help="ONNX opset, 17 to 20 (default: 17)")
     add_import_arguments(parser).add_argument(
         "--from-module",
@@ -75,7 +85,9 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--verbose", action="store_true", help="show also what every BatchNorm layer became, with its difference"
     )
+    add_quantize_arguments(parser)
     options = parser.parse_args(argv)
+    _check_precision(options)
 
     from nddr_deploy.optional import load
 
@@ -99,7 +111,25 @@ def _main(argv: Sequence[str]) -> int:
         verbose=options.verbose,
     )
     print(report.text())
+    if options.precision == "int8":
+        from nddr_deploy.quantize.recipe import quantize_model
+
+        print(quantize_model(report.path, **quantize_choices(options), progress=True).text())
     return 0
+
+
+def _check_precision(options: argparse.Namespace) -> None:
+    """Refuse before the export what could not be quantised after it."""
+    from nddr_deploy.errors import ConfigError, unknown_choice
+
+    if options.precision not in ("fp32", "int8"):
+        raise unknown_choice("precision", options.precision, ("fp32", "int8"))
+    if options.precision == "int8":
+        from nddr_deploy.quantize.recipe import check_options
+
+        check_options(**quantize_choices(options))
+    elif options.calibration or options.budget:
+        raise ConfigError("--calibration and --budget are for --precision int8. Add that, or leave them out.")
 
 
 if __name__ == "__main__":

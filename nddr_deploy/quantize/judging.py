@@ -9,7 +9,7 @@ from typing import Any
 from nddr_deploy.card.schema import DataSet
 from nddr_deploy.data import DATASETS, open_dataset
 from nddr_deploy.data.remembered import Remembered
-from nddr_deploy.errors import ConfigError, unknown_choice
+from nddr_deploy.errors import ConfigError
 from nddr_deploy.evaluate.parity import Model
 from nddr_deploy.evaluate.sample_scores import EvaluationSet
 from nddr_deploy.inference.image_set import ImageSet, check_disjoint, hashes_of, open_images
@@ -38,7 +38,7 @@ def open_judging(
     manifest: Manifest,
     reference: Model,
     *,
-    calibration: str | None,
+    calibration: str,
     calibration_split: str = "train",
     calibration_options: Mapping[str, Any] | None = None,
     calibration_limit: int = 256,
@@ -52,22 +52,11 @@ def open_judging(
     """Open both; see `quantize_model` for the arguments.
 
     Raises:
-        ConfigError: nothing to calibrate on, two things to judge on, or a wrong option.
+        ConfigError: a wrong option.
         InputError: pictures cannot be read, are too few, or are in both sets.
     """
-    if calibration is None:
-        raise ConfigError(
-            "Quantising needs pictures to measure ranges on. Give --calibration: a folder, a video, or a data set "
-            f"({', '.join(DATASETS)})."
-        )
-    if data is not None and images is not None:
-        raise ConfigError("--data and --images both name what is judged on. Give one of them.")
-    if data is None and options:
-        raise ConfigError(f"The options {', '.join(options)} are of --data, which was not given.")
     if limit < 1:
         raise ConfigError(f"limit: got {limit}; expected a whole number from 1.")
-    if data is not None and data not in DATASETS:
-        raise unknown_choice("data", data, DATASETS)
     with progress_bar("calibration pictures", calibration_limit, shown=progress) as advance:
         measured = open_images(
             calibration,

@@ -11,6 +11,7 @@ from typing import Any
 
 import onnx
 
+from nddr_deploy.data import DATASETS
 from nddr_deploy.engines.run_bytes import run_bytes
 from nddr_deploy.errors import BudgetError, ConfigError, unknown_choice
 from nddr_deploy.evaluate.budget import Budget, parse_budgets
@@ -37,7 +38,7 @@ def quantize_model(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str] | None = None,
     *,
-    calibration: str | None,
+    calibration: str,
     calibration_split: str = "train",
     calibration_options: Mapping[str, Any] | None = None,
     calibration_limit: int = 256,
@@ -101,7 +102,16 @@ def quantize_model(
     """
     source, aim = Path(model), _checked_target(target)
     final = Path(output) if output is not None else default_output(source, aim)
-    _check_choices(source, final, method, streams, sensitivity, report)
+    check_options(
+        calibration=calibration,
+        target=target,
+        method=method,
+        streams=streams,
+        data=data,
+        images=images,
+        options=options,
+    )
+    _check_places(source, final, sensitivity, report)
     graph = read_model(source)
     manifest = manifest_of(graph, source=str(source))
     check_flat(graph)
@@ -234,18 +244,46 @@ def _checked_target(name: str) -> Target:
     raise unknown_choice("target", name, TARGETS)
 
 
-def _check_choices(
+def check_options(
+    *,
+    calibration: str | None,
+    target: str = "cpu",
+    method: str = "minmax",
+    streams: str = "auto",
+    data: str | None = None,
+    images: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    **others: Any,
+) -> None:
+    """Refuse what can be refused without any file: arguments of `quantize_model`; others are not looked at.
+
+    Raises:
+        ConfigError: an unknown choice, no calibration, or options that contradict each other.
+    """
+    _checked_target(target)
+    for what, found, choices in (("method", method, METHODS), ("streams", streams, FORMS)):
+        if found not in choices:
+            raise unknown_choice(what, found, choices)
+    if calibration is None:
+        raise ConfigError(
+            "Quantising needs pictures to measure ranges on. Give --calibration: a folder, a video, or a data set "
+            f"({', '.join(DATASETS)})."
+        )
+    if data is not None and data not in DATASETS:
+        raise unknown_choice("data", data, DATASETS)
+    if data is not None and images is not None:
+        raise ConfigError("--data and --images both name what is judged on. Give one of them.")
+    if data is None and options:
+        raise ConfigError(f"The options {', '.join(options)} are of --data, which was not given.")
+
+
+def _check_places(
     source: Path,
     final: Path,
-    method: str,
-    streams: str,
     sensitivity: str | os.PathLike[str] | None,
     report: str | os.PathLike[str] | None,
 ) -> None:
     """Refuse before minutes of work what could not be used after them."""
-    for what, found, choices in (("method", method, METHODS), ("streams", streams, FORMS)):
-        if found not in choices:
-            raise unknown_choice(what, found, choices)
     if final.suffix != ".onnx":
         raise ConfigError(f"output: {final} should end in .onnx, by which engines know what they open.")
     if final.resolve() == source.resolve():
