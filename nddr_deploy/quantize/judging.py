@@ -72,7 +72,8 @@ def open_judging(
         measured, judged = measured.apart(KEPT_ASIDE)
     else:
         with progress_bar("pictures to judge on", limit, shown=progress) as advance:
-            judged = open_images(images, manifest, limit=limit, progress=advance)
+            chosen = options if images in DATASETS else None
+            judged = open_images(images, manifest, limit=limit, split=split, options=chosen, progress=advance)
         check_disjoint(measured, judged.hashes)
     with progress_bar("float results", len(judged), shown=progress) as advance:
         evaluation = EvaluationSet.against(manifest, reference, judged, about=judged.about, progress=advance)

@@ -78,8 +78,8 @@ def quantize_model(
         calibration_limit: at most so many pictures.
         method, percentile: of choosing a range, see `graph.calibration.calibrate`.
         data, split, options: labelled data to judge on.
-        images: pictures without labels to judge on: the float model's results are then the truth. With neither, every
-            fourth picture of the calibration is kept aside for that.
+        images: pictures to judge on without labels (of a data set, too: `split` and `options` are then its own): the
+            float model's results are the truth. With neither, every fourth picture of the calibration is kept aside.
         limit: at most so many samples to judge on.
         budgets: what metrics may lose, see `evaluate.budget.parse_budgets`.
         sure: they must hold at the worse end of the 95 % interval, too.
@@ -273,8 +273,8 @@ def check_options(
         raise unknown_choice("data", data, DATASETS)
     if data is not None and images is not None:
         raise ConfigError("--data and --images both name what is judged on. Give one of them.")
-    if data is None and options:
-        raise ConfigError(f"The options {', '.join(options)} are of --data, which was not given.")
+    if data is None and images not in DATASETS and options:
+        raise ConfigError(f"The options {', '.join(options)} are of a data set to judge on, and none was given.")
 
 
 def _check_places(
