@@ -1,4 +1,4 @@
-"""nddr-bench: how fast a model runs, in which runtime, on this machine."""
+"""nddr-bench: how fast a model runs, in which runtime, on this machine; and which of them to take."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nddr_deploy.command import Parser, parse_list, run_command
+from nddr_deploy.command import Parser, parse_list, parse_option, run_command
 
 if TYPE_CHECKING:
     from nddr_deploy.benchmark.report import BenchmarkReport
@@ -20,7 +20,12 @@ the CPU, and torch-cuda, torch-cuda.compile, onnxruntime-cuda, onnxruntime-tenso
   nddr-bench --engine model.onnx --input video.mp4 --json benchmark.json --plot benchmark.png
   nddr-bench --engine model.trt --model model.onnx --checkpoint ckpt.pt --against torch-cuda.compile:fp16,tensorrt
   nddr-bench --decode
+  nddr-bench model.onnx --pick
+  nddr-bench model.onnx --pick --images photos/ --budget segmentation.PAcc=-1.5 --budget normals.mean_angle=+1
 """
+# What a comparison alone takes, and what a pick alone takes.
+OF_COMPARING = ("model", "checkpoint", "input", "plot", "markdown", "decode")
+OF_PICKING = ("budget", "sure", "data", "option", "images", "limit")
 
 
 def parser() -> Parser:
@@ -29,6 +34,7 @@ def parser() -> Parser:
         "Compare runtimes on one exported model, in interleaved rounds, each in a process of its own.",
         epilog=EXAMPLES,
     )
+    parser.add_argument("file", nargs="?", metavar="MODEL", help="the same as --engine")
     parser.add_argument(
         "--engine", metavar="FILE", help="the exported model (.onnx) or TensorRT engine (.trt) to measure"
     )
@@ -37,7 +43,10 @@ def parser() -> Parser:
     )
     parser.add_argument("--checkpoint", metavar="FILE", help="what it was exported from; the torch cases run it")
     parser.add_argument(
-        "--int8", metavar="FILE", help="the same model, quantised; the onnxruntime:int8 and openvino:int8 cases run it"
+        "--int8",
+        metavar="FILE",
+        help="the same model, quantised; the onnxruntime:int8 and openvino:int8 cases run it (default: none; with "
+        "--pick MODEL.int8.onnx, or the file whose card names the model)",
     )
     parser.add_argument(
         "--against",
@@ -67,12 +76,45 @@ def parser() -> Parser:
         action="store_true",
         help="measure the decoding of 40 classes to 480x640 against Resize + ArgMax in the graph instead of a model",
     )
+    _add_pick(parser)
     return parser
+
+
+def _add_pick(parser: Parser) -> None:
+    group = parser.add_argument_group(
+        "picking: the fastest file, runtime and precision that keeps every budget; written into the model's card"
+    )
+    group.add_argument("--pick", action="store_true", help="judge and time every case that this machine can run")
+    group.add_argument(
+        "--budget",
+        action="append",
+        default=[],
+        metavar="TASK.METRIC=CHANGE",
+        help="what a head may lose against FP32, as for nddr-quantize; may be given again (default: the card's)",
+    )
+    group.add_argument(
+        "--sure", action="store_true", help="budgets must hold at the worse end of the 95 %% interval, too"
+    )
+    group.add_argument(
+        "--data", metavar="NAME", help="labelled data to judge on (default: what the card was judged on)"
+    )
+    group.add_argument("--split", default="val", metavar="NAME", help="which part of it (default: val)")
+    group.add_argument(
+        "--option", action="append", default=[], type=parse_option, metavar="KEY=VALUE", help="an option of --data"
+    )
+    group.add_argument(
+        "--images", metavar="X", help="pictures without labels instead; the FP32 model's results are then the truth"
+    )
+    group.add_argument(
+        "--limit", type=int, metavar="N", help="at most so many samples (default: as many as the card's, else 300)"
+    )
 
 
 def _main(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     _check(arguments)
+    if arguments.pick:
+        return _pick(arguments)
     return _decode(arguments) if arguments.decode else _compare(arguments)
 
 
@@ -82,8 +124,14 @@ def _check(arguments: argparse.Namespace) -> None:
 
     from nddr_deploy.errors import ConfigError
 
+    if arguments.file and arguments.engine:
+        raise ConfigError(f"{arguments.file} and --engine {arguments.engine} both name the model. Give it once.")
+    arguments.engine = arguments.engine or arguments.file
     if bool(arguments.engine) == arguments.decode:
         raise ConfigError("nddr-bench measures either a model (--engine model.onnx or .trt) or decoding (--decode).")
+    for name in OF_COMPARING if arguments.pick else OF_PICKING:
+        if getattr(arguments, name):
+            raise ConfigError(f"--{name} goes {'without' if arguments.pick else 'with'} --pick. See nddr-bench --help.")
     if arguments.plot and (arguments.decode or Path(arguments.plot).suffix.lower() not in PICTURES):
         raise ConfigError(f"--plot draws a model's figures as {' or '.join(PICTURES)}; got {arguments.plot}.")
     for path in (arguments.json, arguments.plot):
@@ -117,6 +165,32 @@ def _compare(arguments: argparse.Namespace) -> int:
         with finished_file(arguments.plot) as temporary:
             draw(report, temporary)
         print(f"written: {arguments.plot}")
+    return 0
+
+
+def _pick(arguments: argparse.Namespace) -> int:
+    from nddr_deploy.benchmark import pick_report
+    from nddr_deploy.benchmark.pick import pick
+
+    report = pick(
+        arguments.engine,
+        budgets=arguments.budget,
+        sure=arguments.sure,
+        int8=arguments.int8,
+        against=arguments.against,
+        data=arguments.data,
+        split=arguments.split,
+        options=dict(arguments.option),
+        images=arguments.images,
+        limit=arguments.limit,
+        threads=arguments.threads,
+        rounds=arguments.rounds,
+        seconds_per_case=arguments.seconds_per_case,
+        progress=True,
+    )
+    pick_report.show(report)
+    if arguments.json:
+        _write_json(arguments.json, report.to_dict())
     return 0
 
 

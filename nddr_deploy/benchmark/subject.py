@@ -90,7 +90,7 @@ class Subject:
             exported = OnnxFile.read(Path(model))
         plan = PlanFile.read(path)
         if exported is not None:
-            _check_origin(plan, exported)
+            check_origin(plan, exported)
         return replace(cls._of(path, exported, plan, checkpoint), int8=_quantised(int8, plan.about.model))
 
     @classmethod
@@ -171,8 +171,12 @@ def _quantised(path: StrPath | None, measured: Manifest) -> Path | None:
     return file.path
 
 
-def _check_origin(plan: PlanFile, exported: OnnxFile) -> None:
-    """Both know the checkpoint that they were made from."""
+def check_origin(plan: PlanFile, exported: OnnxFile) -> None:
+    """Both know the checkpoint that they were made from.
+
+    Raises:
+        ConfigError: it is not the same one.
+    """
     mine, other = (found.hashes.get("checkpoint") for found in (plan.about.model, exported.manifest))
     if mine and other and mine != other:
         raise ConfigError(

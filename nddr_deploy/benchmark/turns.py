@@ -112,6 +112,30 @@ class Turns:
                 measured.streams = self._ask_all("end to end", named, "stream", input=input, frames=frames)
         return measured
 
+    def judged(
+        self, cases: Sequence[Case], cores: int, judge: Callable[[Case, Worker], None]
+    ) -> tuple[list[Case], Answers]:
+        """Those that can run, and their passes on all cores by the clock, as in `together`, after each was judged.
+
+        Args:
+            judge: given the process that is then measured; a case for which it raises an NddrError is not run.
+        """
+        with ExitStack() as stack:
+            able, named = [], []
+            for case, worker in zip(*self._open(stack, cases, threads=cores), strict=True):
+                self._progress.say(f"judging {case.label}")
+                try:
+                    judge(case, worker)
+                except NddrError as error:
+                    if self._strict:
+                        raise
+                    worker.close()
+                    self._not_run[case.label] = str(error)
+                    continue
+                able.append(case)
+                named.append((case.label, worker))
+            return able, self._ask_all("all cores", named, "measure", seconds=self._seconds)
+
     def _measure_gpu(self, stack: ExitStack, named: Sequence[tuple[str, Worker]], measured: Measured) -> None:
         turns = [(name, _order(worker, "measure_gpu", seconds=self._seconds)) for name, worker in named]
         self._progress.say("loading the kernels of the GPU's floor")

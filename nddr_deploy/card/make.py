@@ -156,6 +156,21 @@ def write_card(card: Card, pictures: Sequence[Picture], model: str | os.PathLike
     return json_path, html_path
 
 
+def own_card(model: str | os.PathLike[str]) -> Card:
+    """The card beside a model, held against the file.
+
+    Raises:
+        ModelFileError: there is none, it cannot be used, or it is of another file.
+    """
+    card = read_card(find_card(model))
+    if sha256(model) != card.model.sha256:
+        raise ModelFileError(
+            f"{card_path(model)} is not the card of {model}: the file was changed, or only one of the two was copied. "
+            "Make the card again with nddr-quantize."
+        )
+    return card
+
+
 def update_card(model: str | os.PathLike[str], **parts: Choice | Latency | None) -> Card:
     """Replace parts of a model's card, and write its page anew with the pictures that it has.
 
@@ -169,12 +184,7 @@ def update_card(model: str | os.PathLike[str], **parts: Choice | Latency | None)
         ModelFileError: there is no card, or it is of another file.
         InputError, OutputError: it cannot be written.
     """
-    card = read_card(find_card(model))
-    if sha256(model) != card.model.sha256:
-        raise ModelFileError(
-            f"{card_path(model)} is not the card of {model}: the file was changed, or only one of the two was copied. "
-            "Make the card again with nddr-quantize."
-        )
+    card = own_card(model)
     changed = Card.model_validate({**dict(card), **parts})
     write_card(changed, read_pictures(page_path(model)), model)
     return changed
