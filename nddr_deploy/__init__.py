@@ -5,6 +5,9 @@ Every command is one function here, with the same parameter names:
     train              nddr-train
     import_checkpoint  nddr-import
     export_checkpoint  nddr-export, python -m nddr_deploy.export
+    quantize_model     nddr-quantize
+    verify             nddr-verify
+    inspect_model      nddr-inspect
     build_engine       nddr-build
     infer              nddr-infer
     score              nddr-eval
@@ -23,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nddr_deploy.benchmark.run import run_benchmark
     from nddr_deploy.build.recipe import build_engine
+    from nddr_deploy.card.verify import verify
     from nddr_deploy.checkpoint import load_checkpoint, save_checkpoint
     from nddr_deploy.data import open_dataset
     from nddr_deploy.doctor import diagnose
@@ -32,9 +36,11 @@ if TYPE_CHECKING:
     from nddr_deploy.export.recipe import export_checkpoint
     from nddr_deploy.importers import import_checkpoint
     from nddr_deploy.inference.run import infer
+    from nddr_deploy.inspect.recipe import inspect_model
     from nddr_deploy.manifest import Manifest
     from nddr_deploy.network import build_network
     from nddr_deploy.network.config import NetworkConfig
+    from nddr_deploy.quantize.recipe import quantize_model
     from nddr_deploy.training.run import train
 
 __all__ = [
@@ -47,13 +53,16 @@ __all__ = [
     "export_checkpoint",
     "import_checkpoint",
     "infer",
+    "inspect_model",
     "load_checkpoint",
     "open_dataset",
     "open_engine",
+    "quantize_model",
     "run_benchmark",
     "save_checkpoint",
     "score",
     "train",
+    "verify",
 ]
 __version__ = "0.1.0"
 
@@ -67,13 +76,16 @@ _HOME = {
     "export_checkpoint": "export.recipe",
     "import_checkpoint": "importers",
     "infer": "inference.run",
+    "inspect_model": "inspect.recipe",
     "load_checkpoint": "checkpoint",
     "open_dataset": "data",
     "open_engine": "engines",
+    "quantize_model": "quantize.recipe",
     "run_benchmark": "benchmark.run",
     "save_checkpoint": "checkpoint",
     "score": "evaluate.score",
     "train": "training.run",
+    "verify": "card.verify",
 }
 
 
