@@ -19,6 +19,7 @@ SHORTER = {
     " schedule.warmup_steps=0 data.train_options.count=8 data.val_options.count=2",
     "nddr-eval": "--limit 3 --threads 1",
     "nddr-bench": "--rounds 1 --seconds-per-case 0.1",
+    "nddr-verify": "--no-latency",
 }
 
 
@@ -36,7 +37,8 @@ def test_the_commands_of_the_readme_run_one_after_the_other(tmp_path: Path) -> N
     (tmp_path / "runs").mkdir()
     render_walkthrough(tmp_path / "video.mp4", frames=5, size_hw=(96, 128))
     scripts = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    path = f"{scripts}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
     for command in readme_commands():
         words = [*command, *SHORTER.get(command[0], "").split()]
@@ -45,6 +47,7 @@ def test_the_commands_of_the_readme_run_one_after_the_other(tmp_path: Path) -> N
 
     assert (tmp_path / "model.onnx").stat().st_size > 10_000
     assert (tmp_path / "labelled.mp4").stat().st_size > 1_000
+    assert (tmp_path / "model.int8.card.html").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
