@@ -82,8 +82,8 @@ def draw_panels(panels: Sequence[Panel], rows: Sequence[str], title: str, path: 
     above = max(len(column) for panel in panels for column in panel.columns) * LETTER
     widths = [max(1, len(panel.columns)) * CELL for panel in panels]
     width = names + sum(widths) + 0.25 * (len(panels) - 1) + 0.3
-    below = 0.4 if any(panel.title for panel in panels) else 0.1
-    height = 0.9 + below + above + ROW * len(rows)
+    titled = 0.25 if any(panel.title for panel in panels) else 0.0
+    height = 0.65 + titled + above + ROW * len(rows)
     lines = [line for line in (title, note) if line]
     width = max(width, 0.3 + max((len(line) * LETTER * (1.45 if line is title else 1.1) for line in lines), default=0))
     dots = min(DOTS_PER_INCH, MOST_PIXELS / max(width, height))
@@ -91,10 +91,12 @@ def draw_panels(panels: Sequence[Panel], rows: Sequence[str], title: str, path: 
     FigureCanvasAgg(figure)
     left = names + 0.1
     for panel, panel_width in zip(panels, widths, strict=True):
-        place = (left / width, below / height, panel_width / width, ROW * len(rows) / height)
+        place = (left / width, 0.1 / height, panel_width / width, ROW * len(rows) / height)
         axes = figure.add_axes(place)
         _fill(axes, panel)
         axes.set_yticks(range(len(rows)), list(rows) if panel is panels[0] else [""] * len(rows), fontsize=7)
+        middle = (left + panel_width / 2) / width
+        figure.text(middle, place[1] + place[3] + (above + 0.12) / height, panel.title, fontsize=8, ha="center")
         left += panel_width + 0.25
     figure.text(0.1 / width, 1 - 0.1 / height, title, fontsize=10, va="top")
     if note:
@@ -134,5 +136,3 @@ def _fill(axes: Axes, panel: Panel) -> None:
     axes.tick_params(which="minor", length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    if panel.title:
-        axes.set_xlabel(panel.title, fontsize=8)
