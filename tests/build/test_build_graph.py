@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import build_subjects
 import numpy as np
 import onnx
 import pytest
@@ -15,7 +16,7 @@ from nddr_deploy.build.typed import asked_share
 from nddr_deploy.engines import open_engine
 from nddr_deploy.engines.onnx_file import OnnxFile
 from nddr_deploy.engines.run_bytes import run_bytes
-from nddr_deploy.errors import ConfigError, ModelFileError
+from nddr_deploy.errors import ConfigError, ModelFileError, UnsupportedError
 from nddr_deploy.evaluate.decode import decode_batch
 
 
@@ -102,3 +103,18 @@ def test_the_share_of_layers_asked_for_counts_what_is_quantised_and_what_is_kept
     assert asked_share(model, "fp16", ()) == 1
     assert asked_share(model, "fp16", ("normals",)) == pytest.approx(2 / 3)
     assert asked_share(model, "int8", ()) == 0
+
+
+def test_a_quantised_file_whose_types_are_written_down_is_taken_as_it_is(tmp_path: Path) -> None:
+    made = build_subjects.write(tmp_path, build_subjects.quantise)
+    typed = write_graph(made.path, tmp_path / "typed.onnx", precision="int8", outputs="raw")
+    assert OnnxFile.read(tmp_path / "typed.onnx").halves
+
+    again = write_graph(tmp_path / "typed.onnx", tmp_path / "again.onnx", precision="int8", outputs="raw")
+
+    assert again.model.graph == typed.model.graph
+    assert again.share == typed.share == 1
+    with pytest.raises(ConfigError, match=r"types written down.*keep the layer in float there"):
+        write_graph(tmp_path / "typed.onnx", tmp_path / "again.onnx", precision="int8", keep=["age.conv"])
+    with pytest.raises(UnsupportedError, match="opset 19; TensorRT 8 reads"):
+        write_graph(tmp_path / "typed.onnx", tmp_path / "again.onnx", precision="int8", major=8)

@@ -98,6 +98,7 @@ def test_a_result_that_leaves_the_model_stays_in_float_on_a_cpu() -> None:
 
     assert quantisable(model, "cpu") == ("second",)
     assert quantisable(model, "tensorrt") == ("features", "second")
+    assert quantisable(net.model("y", "features"), "cpu") == ("second",)  # what its ReLU reads leaves the model, too
 
 
 def test_what_is_kept_is_named_with_the_reason_and_a_wrong_name_is_refused_with_a_near_one() -> None:

@@ -216,6 +216,23 @@ def test_a_bias_that_is_large_against_its_weights_is_not_cut_off() -> None:
     assert apart(floats["y"], found["y"]) < 0.03
 
 
+def test_shared_weights_leave_room_for_the_larger_bias() -> None:
+    net = Net()
+    stem = net.stem()
+    net.head(net.relu(net.conv("one", stem)))
+    net.head(net.relu(net.conv("other", stem)), name="z")
+    net.weights["one.weight"][3] *= np.float32(1e-9)
+    net.weights["other.bias"] *= np.float32(100)
+    del net.weights["other.weight"]
+    next(node for node in net.nodes if node.name == "other").input[1] = "one.weight"
+    model = net.model("y", "z")
+
+    given = weights(quantised(model, "cpu").model)
+
+    bias = given["other/bias/quantised"] * given["other/bias/scale"].astype(np.float64)
+    assert bias == pytest.approx(weights(model)["other.bias"], rel=1e-3, abs=1e-3)
+
+
 def test_reduced_weights_leave_room_for_sums_of_two_products_in_16_bits() -> None:
     full, reduced = (quantised(chain(), "cpu", reduce_range=reduce).model for reduce in (False, True))
 
