@@ -20,7 +20,7 @@ from simulated.simulate import VERSIONS, simulate
 from simulated.trt_engine import Engine
 from simulated.trt_network import Network
 
-from nddr_deploy.build.recipe import build_engine
+from nddr_deploy.build.recipe import build_engine, write_graph
 from nddr_deploy.engines import open_engine
 from nddr_deploy.errors import ConfigError, ModelFileError, NddrError, OutputError, ParityError, UnsupportedError
 from nddr_deploy.files import sha256
@@ -298,3 +298,14 @@ def test_a_name_that_no_manifest_holds_is_refused_before_minutes_are_spent(tmp_p
         with pytest.raises(ConfigError, match=r"onnx: 'a\\.* cannot be kept in the manifest .*Rename it"):
             build_engine(tmp_path / name, tmp_path / "model.trt", timing_cache=None)
         assert machine.world.builds == []
+
+
+def test_a_quantised_file_whose_types_are_written_down_is_built_and_held_to_what_it_says(tmp_path: Path) -> None:
+    made = write(tmp_path / "source", subjects.quantise)
+    write_graph(made.path, tmp_path / "model.onnx", precision="int8", outputs="raw")
+
+    with simulate("10.13"):
+        report = build_engine(tmp_path / "model.onnx", precision="int8", timing_cache=None)
+
+    assert report.realised.to_dict("int8")["counts"] == {"int8": 3}
+    assert report.parity.passed  # ONNX Runtime, optimising, would refuse the file
