@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nddr_deploy.card.schema import DataSet
 from nddr_deploy.data import DATASETS, open_dataset
+from nddr_deploy.data.base import Sample
 from nddr_deploy.data.remembered import Remembered
 from nddr_deploy.errors import ConfigError
 from nddr_deploy.evaluate.parity import Model
 from nddr_deploy.evaluate.sample_scores import EvaluationSet
 from nddr_deploy.inference.image_set import ImageSet, check_disjoint, hashes_of, open_images
 from nddr_deploy.manifest import Manifest
+from nddr_deploy.preprocess import Image
 from nddr_deploy.quantize.progress import progress_bar
 
 KEPT_ASIDE = 4  # every fourth picture of the calibration is judged on, where nothing else is named
@@ -32,6 +34,31 @@ class Judging:
     calibration: ImageSet
     evaluation: EvaluationSet
     dataset: DataSet | None = None
+
+    def agreement(self, count: int, reference: Model) -> EvaluationSet:
+        """The first pictures that are judged on, with the reference's results as the truth."""
+        some = self.evaluation.first(count)
+        if not some.labelled:
+            return some
+        samples = list(some.samples)
+        return EvaluationSet.against(some.manifest, reference, _Images(samples), about=some.about)
+
+
+class _Images:
+    """The pictures of some samples alone."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self._samples = samples
+
+    @property
+    def names(self) -> list[str]:
+        return [sample.name for sample in self._samples]
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __iter__(self) -> Iterator[Image]:
+        return (sample.image for sample in self._samples)
 
 
 def open_judging(

@@ -15,6 +15,7 @@ from nddr_deploy.data import DATASETS
 from nddr_deploy.engines.run_bytes import run_bytes
 from nddr_deploy.errors import BudgetError, ConfigError, unknown_choice
 from nddr_deploy.evaluate.budget import Budget, parse_budgets
+from nddr_deploy.evaluate.sample_scores import EvaluationSet
 from nddr_deploy.files import check_place, finished_file
 from nddr_deploy.graph.calibration import METHODS, Range
 from nddr_deploy.graph.flat import check_flat
@@ -27,10 +28,11 @@ from nddr_deploy.quantize.mix import find_mix
 from nddr_deploy.quantize.progress import progress_bar
 from nddr_deploy.quantize.report import QuantizeReport
 from nddr_deploy.quantize.sensitivity import Sensitivity
-from nddr_deploy.quantize.streams import FORMS, choose_form
+from nddr_deploy.quantize.streams import FORMS, choose_form, disagreement_of
 from nddr_deploy.quantize.trials import Trials
 from nddr_deploy.quantize.write import Made, write_model
 
+COMPARED = 32  # pictures that forms of the streams are compared on
 ENDINGS: Mapping[Target, str] = {"cpu": ".int8.onnx", "tensorrt": ".int8.trt.onnx", "tensorrt8": ".int8.trt8.onnx"}
 
 
@@ -135,10 +137,11 @@ def quantize_model(
     steps = _Steps(
         graph, judging, aim, method, percentile, keep, reduce_range, sure, search_limit, cache=cache, progress=progress
     )
-    form, forms = choose_form(graph, streams, steps.calibrate, steps.search_trials, promised)
-    whole = steps.all_samples(form.trials)
+    form, forms = choose_form(graph, streams, steps.calibrate, steps.disagreement, keep)
+    some = steps.search_trials(form.model)
+    whole = steps.all_samples(some)
     mix = find_mix(
-        form.trials,
+        some,
         whole,
         promised,
         sure=sure,
@@ -151,8 +154,8 @@ def quantize_model(
     path = final if mix.met else best_attempt(final)
     made = Made(source, graph, judging, whole, mix, form.layers, promised, sure, aim, method, percentile)
     card = write_model(path, made, progress=progress)
-    losses = {each.name: each.loss if each.loss == each.loss else None for each in forms}
-    done = QuantizeReport(source, path, card, losses, form.name, mix.sensitivity, mix.outcome)
+    measured = {each.name: each.disagreement for each in forms}
+    done = QuantizeReport(source, path, card, measured, form.name, form.layers, mix.sensitivity, mix.outcome)
     if report is not None:
         with finished_file(report) as json_file:
             json_file.write_text(json.dumps(done.to_dict(), indent=1) + "\n")
@@ -195,6 +198,7 @@ class _Steps:
         self._percentile = percentile
         self._folder = cache_folder() if cache else None
         self._progress = progress
+        self._agreement: EvaluationSet | None = None
         self._searched = judging.evaluation.first(search_limit)
         self._make = partial(
             Trials,
@@ -224,6 +228,13 @@ class _Steps:
                 folder=self._folder,
                 progress=lambda: advance(1),
             )
+
+    def disagreement(self, graph: onnx.ModelProto) -> float:
+        """With the float model on some pictures of the judging, everything in the graph quantised."""
+        if self._agreement is None:
+            self._agreement = self._judging.agreement(COMPARED, run_bytes(self._graph.SerializeToString()))
+        ranges = self.calibrate(graph, observed(graph, self._target))
+        return disagreement_of(self._make(graph, ranges, evaluation=self._agreement).changes(()))
 
     def search_trials(self, graph: onnx.ModelProto) -> Trials:
         """Trials of a graph on the samples of the search."""

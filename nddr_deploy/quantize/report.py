@@ -10,6 +10,7 @@ from typing import Any
 
 from nddr_deploy.card.schema import Card
 from nddr_deploy.evaluate.change import change_text
+from nddr_deploy.graph.equalise import EqualisedLayer
 from nddr_deploy.quantize.search import Outcome
 from nddr_deploy.quantize.sensitivity import Sensitivity
 from nddr_deploy.tasks.base import MetricForm
@@ -22,8 +23,9 @@ class QuantizeReport:
     Attributes:
         source, path: the files read and written; the card's two files lie beside the latter.
         card: everything that was measured.
-        forms: what was done to the streams -> the loss that this was chosen by; None where it was not measured.
+        forms: what could be done to the streams -> how far the float model then is; None where it was not measured.
         form: the one chosen.
+        equalised: what became of each NDDR layer, where streams were equalised.
         sensitivity: None where it was not measured.
         outcome: of the search; None where none was needed.
     """
@@ -33,6 +35,7 @@ class QuantizeReport:
     card: Card
     forms: Mapping[str, float | None]
     form: str
+    equalised: tuple[EqualisedLayer, ...]
     sensitivity: Sensitivity | None
     outcome: Outcome | None
 
@@ -41,7 +44,7 @@ class QuantizeReport:
         return {
             "source": self.source.name,
             "file": self.path.name,
-            "streams": {"chosen": self.form, "losses": dict(self.forms)},
+            "streams": {"chosen": self.form, "disagreement": dict(self.forms)},
             "card": self.card.model_dump(mode="json"),
         }
 
@@ -55,6 +58,7 @@ class QuantizeReport:
             truth = "with labels" if card.evaluation.labelled else "the float model's results being the truth"
             lines.append(f"judged   on {card.evaluation.source}, {truth}")
         lines.append(f"streams  {self._streams()}")
+        lines += [f"         {layer}" for layer in self.equalised]
         counts = Counter(layer.precision for layer in card.layers)
         lines.append("layers   " + ", ".join(f"{count} {precision}" for precision, count in counts.most_common()))
         lines += [f"         float: {layer.node} ({layer.reason})" for layer in card.layers if layer.reason]
@@ -73,11 +77,11 @@ class QuantizeReport:
         return "\n".join(lines)
 
     def _streams(self) -> str:
-        measured = {name: loss for name, loss in self.forms.items() if loss is not None}
+        measured = {name: value for name, value in self.forms.items() if value is not None}
         if not measured:
             return self.form
-        losses = ", ".join(f"{name} {loss:.2f}" for name, loss in measured.items())
-        return f"{self.form}, by losses in units of what is allowed (1 % without budgets): {losses}"
+        told = ", ".join(f"{name} {value:.3f}" for name, value in measured.items())
+        return f"{self.form}; disagreement with float (1 is about a point, or half a degree): {told}"
 
     def _heads(self) -> list[str]:
         lines = []

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import onnx
 
 from nddr_deploy.errors import unknown_choice
-from nddr_deploy.evaluate.budget import Budget
 from nddr_deploy.evaluate.change import Change
 from nddr_deploy.graph.calibration import Range
 from nddr_deploy.graph.equalise import EqualisedLayer, equalise_streams
-from nddr_deploy.graph.fusion_layers import fusion_layers
+from nddr_deploy.graph.fusion_layers import FusionLayer, fusion_layers
 from nddr_deploy.graph.split_fusion import split_fusion
-from nddr_deploy.quantize.trials import Trials
 
 FORMS = ("auto", "plain", "equalised", "split")
-CLEARLY = 0.8  # of another form's loss, and
-BY_MORE_THAN_NOISE = 0.1  # of what is allowed: what a form of more nodes must be better by, to be worth them
-LEAST_LOSS = {"share": 1e-3, "degrees": 0.02, "metres": 1e-3, "years": 0.02, "ratio": 1e-3}  # noise below that
+# Of the disagreement of the form before it, what another one must come down to in order to be taken. Plain and
+# equalised cost the same at run time; what splits adds nodes, and has to be worth them.
+WORTH = {"plain": 0.9, "split": 0.75}
+# What counts as one, of each metric's unit.
+UNITS = {"share": 0.01, "degrees": 0.5, "metres": 0.01, "years": 0.5, "ratio": 0.01}
 
 Calibrate = Callable[[onnx.ModelProto, Sequence[str]], Mapping[str, Range]]
-MakeTrials = Callable[[onnx.ModelProto], Trials]
+Disagreement = Callable[[onnx.ModelProto], float]
 
 
 @dataclass(frozen=True)
@@ -31,38 +31,35 @@ class Form:
 
     Attributes:
         name: one of `FORMS`, but not "auto".
-        trials: of the graph in that form, in which nothing has to stay in float.
+        model: the float graph in that form.
         layers: what became of each NDDR layer, where streams were equalised.
-        loss: of everything quantised, see `loss_of`; NaN where it was not measured.
+        disagreement: with the float model where everything is quantised; None where it was not measured.
     """
 
     name: str
-    trials: Trials
+    model: onnx.ModelProto
     layers: tuple[EqualisedLayer, ...] = ()
-    loss: float = float("nan")
+    disagreement: float | None = None
 
 
 def choose_form(
     model: onnx.ModelProto,
     asked: str,
     calibrate: Calibrate,
-    make: MakeTrials,
-    budgets: Sequence[Budget],
+    disagreement: Disagreement,
+    keep: Collection[str] = (),
 ) -> tuple[Form, tuple[Form, ...]]:
-    """The form that was asked for; with "auto", that of the least loss on the samples of the trials.
-
-    Equalising costs nothing at run time, so it is taken unless plain is better. Splitting costs nodes, so it has to be
-    clearly better than both.
+    """The form that was asked for; with "auto", equalised where it can be and another is not clearly better.
 
     Args:
         model: flat, float32.
         asked: one of `FORMS`.
         calibrate: ranges of tensors of a graph.
-        make: trials of a graph.
-        budgets: what losses are weighed by.
+        disagreement: of a graph, everything in it quantised, with the float model.
+        keep: names of nodes that stay in float.
 
     Returns:
-        The form, and all that were measured.
+        The form, and all that were looked at.
 
     Raises:
         ConfigError: an unknown form.
@@ -70,47 +67,43 @@ def choose_form(
     if asked not in FORMS:
         raise unknown_choice("streams", asked, FORMS)
     layers = fusion_layers(model)
-    if not layers and asked == "auto":
-        asked = "plain"  # nothing is joined
-    wanted = ("equalised", "plain", "split") if asked == "auto" else (asked,)
-    forms: list[Form] = []
-    for name in wanted:
-        graph = model
-        report: tuple[EqualisedLayer, ...] = ()
-        if name == "equalised":
-            ranges = calibrate(model, [stream.tensor for layer in layers for stream in layer.streams])
-            equalised = equalise_streams(model, ranges)
-            graph, report = equalised.model, equalised.layers
-            if asked == "auto" and not any(layer.applied for layer in report):
-                continue  # it would be the plain form
-        elif name == "split":
-            graph = split_fusion(model)
-        trials = make(graph)
-        forms.append(Form(name, trials, report))
+    if asked != "auto":
+        form = _form(asked, model, layers, calibrate)
+        return form, (form,)
+    wanted = ["equalised", "plain"] if layers else ["plain"]
+    if layers and not any(name in keep for layer in layers for name in layer.convolutions.values()):
+        wanted.append("split")  # after which the nodes that were named would be others
+    forms = [_form(name, model, layers, calibrate) for name in wanted]
+    if forms[0].name == "equalised" and not any(layer.applied for layer in forms[0].layers):
+        forms = forms[1:]  # it would be the plain form
     if len(forms) == 1:
         return forms[0], tuple(forms)
-    measured = [replace(form, loss=loss_of(form.trials.changes(()), form.trials, budgets)) for form in forms]
+    measured = [replace(form, disagreement=disagreement(form.model)) for form in forms]
     best = measured[0]
     for form in measured[1:]:
-        clearly = form.loss < best.loss * CLEARLY and form.loss < best.loss - BY_MORE_THAN_NOISE
-        if clearly or (form.name == "plain" and form.loss < best.loss):
+        if (form.disagreement or 0.0) < (best.disagreement or 0.0) * WORTH[form.name]:
             best = form
     return best, tuple(measured)
 
 
-def loss_of(changes: Sequence[Change], trials: Trials, budgets: Sequence[Budget]) -> float:
-    """The sum over the budgets' metrics (without any, the tasks' headline metrics) of each loss in its own measure.
+def disagreement_of(changes: Sequence[Change]) -> float:
+    """One number for how far a variant is from the float model, whose own results were the truth.
 
-    That is what its budget allows, or 1 % of the float value, or what is noise, whichever is largest. What became
-    better counts as no loss.
+    The mean over the tasks of the mean over their metrics, each in units of `UNITS`: a percentage point, half a degree,
+    a centimetre, half a year.
     """
-    allowed = {(budget.task, budget.metric): budget for budget in budgets}
-    headlines = {(task.name, task.headline) for task in trials.evaluation.tasks}
-    total = 0.0
+    tasks: dict[str, list[float]] = {}
     for change in changes:
-        place = (change.task, change.metric)
-        if place not in (allowed or headlines):
-            continue
-        limit = allowed[place].limit(change.before) if place in allowed else 0.01 * abs(change.before)
-        total += max(change.loss, 0.0) / max(limit, LEAST_LOSS[change.form.unit])
-    return total
+        tasks.setdefault(change.task, []).append(max(change.loss, 0.0) / UNITS[change.form.unit])
+    means = [sum(losses) / len(losses) for losses in tasks.values()]
+    return sum(means) / len(means)
+
+
+def _form(name: str, model: onnx.ModelProto, layers: Sequence[FusionLayer], calibrate: Calibrate) -> Form:
+    if name == "split":
+        return Form(name, split_fusion(model))
+    if name == "plain" or not layers:
+        return Form(name, model)
+    ranges = calibrate(model, [stream.tensor for layer in layers for stream in layer.streams])
+    equalised = equalise_streams(model, ranges)
+    return Form(name, equalised.model, equalised.layers)
