@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,12 @@ def cache_folder() -> Path | None:
 
 
 def key_of(**parts: Any) -> str:
-    """One hash of what a result depends on: JSON values, and models as `digest` gives them."""
-    return hashlib.sha256(json.dumps({"format": FORMAT, **parts}, sort_keys=True).encode()).hexdigest()
+    """One hash of what a result depends on: JSON values, and models as `digest` gives them.
+
+    The version of this package belongs to it: another one may measure otherwise.
+    """
+    always = {"format": FORMAT, "nddr-deploy": version("nddr-deploy")}
+    return hashlib.sha256(json.dumps({**always, **parts}, sort_keys=True).encode()).hexdigest()
 
 
 def digest(model: onnx.ModelProto) -> str:
@@ -92,6 +97,7 @@ def calibrated(
         model=digest(model),
         tensors=sorted(wanted),
         images=images.fingerprint,
+        batch=batch,  # the last one is filled up, so it decides which picture counts more than once
         method=method,
         percentile=percentile if method == "percentile" else None,
         symmetric=symmetric,

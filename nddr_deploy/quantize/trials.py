@@ -23,8 +23,8 @@ RESAMPLES = 500  # of a trial's interval, where one is asked for
 class Trials:
     """Quantised variants of a model, told apart by the layers that stay in float.
 
-    A trial's outcome is kept in memory and, under the content of everything that it depends on, in a folder: a search
-    that was stopped goes on where it was.
+    A trial's outcome is kept in memory and, under the content of the quantised graph and of everything else that it
+    depends on, in a folder: a search that was stopped goes on where it was.
 
     Args:
         model: the float32 graph, as it is quantised: equalised, if it is.
@@ -36,6 +36,7 @@ class Trials:
         reduce_range: as for `quantize`.
         sure: also measure intervals, which budgets that must hold surely are held against.
         folder: where outcomes are kept; None keeps them in memory only.
+        runtime: what `run` runs models with, and on what: kept outcomes are those of the same one.
         reference: what computes the outputs that trials are compared with; None is `model` itself.
 
     Attributes:
@@ -55,6 +56,7 @@ class Trials:
         reduce_range: bool = False,
         sure: bool = False,
         folder: Path | None = None,
+        runtime: str = "",
         reference: onnx.ModelProto | None = None,
     ) -> None:
         able = quantisable(model, target)
@@ -69,6 +71,7 @@ class Trials:
         self._run = run
         self._resamples = RESAMPLES if sure else 0
         self._folder = folder
+        self._runtime = runtime
         self._reference = reference or model
         self._baseline: SampleScores | None = None
         self._known: dict[frozenset[str], tuple[Change, ...]] = {}
@@ -95,9 +98,13 @@ class Trials:
 
     def score(self, keep: Collection[str] = (), progress: Callable[[int], None] | None = None) -> SampleScores:
         """What a variant achieves, sample by sample."""
-        infer = self._run(self.graph(keep).model.SerializeToString())
+        return self._score(self.graph(keep).model, progress)
+
+    def _score(self, model: onnx.ModelProto, progress: Callable[[int], None] | None = None) -> SampleScores:
+        infer = self._run(model.SerializeToString())
+        scores = self.evaluation.score(infer, progress=progress)
         self.judged += 1
-        return self.evaluation.score(infer, progress=progress)
+        return scores
 
     def changes(self, keep: Iterable[str] = ()) -> tuple[Change, ...]:
         """Every metric of every task, float against a variant; measured once."""
@@ -108,29 +115,33 @@ class Trials:
 
     def _remembered(self, keep: frozenset[str]) -> tuple[Change, ...]:
         forms = {(task.name, metric): form for task in self.evaluation.tasks for metric, form in task.metrics.items()}
+        model = self.graph(keep).model
 
         def measure() -> dict[str, Any]:
-            found = compare(self.baseline(), self.score(keep), self.evaluation.tasks, resamples=self._resamples)
+            found = compare(self.baseline(), self._score(model), self.evaluation.tasks, resamples=self._resamples)
             return {"changes": [[change.task, change.metric, *map(_plain, _values(change))] for change in found]}
 
-        rows: list[Any] = kept(self._folder, self._key(keep), measure).get("changes", [])
+        rows: list[Any] = kept(self._folder, self._key(model), measure).get("changes", [])
         if not _whole(rows, forms):
             rows = measure()["changes"]
         return tuple(Change(task, metric, forms[task, metric], *map(_number, values)) for task, metric, *values in rows)
 
-    def _key(self, keep: frozenset[str]) -> str:
+    def _key(self, model: onnx.ModelProto) -> str:
+        """Of everything that decides a variant's outcome; the quantised graph itself says what became of ranges and
+        layers, by whichever version of the quantiser."""
         if self._about is None:
+            manifest = self.evaluation.manifest.model_dump(
+                mode="json", exclude={"hashes", "versions", "notes", "network"}
+            )
             self._about = {
-                "model": digest(self.model),
                 "reference": digest(self._reference),
-                "ranges": {name: [found.low, found.high] for name, found in self.ranges.items()},
-                "target": self.target,
-                "reduce_range": self._reduce_range,
                 "samples": [self.evaluation.fingerprint, len(self.evaluation), self.evaluation.labelled],
                 "tasks": [task.to_dict() for task in self.evaluation.tasks],
+                "manifest": manifest,
                 "resamples": self._resamples,
+                "runtime": self._runtime,
             }
-        return key_of(keep=sorted(self.fixed | keep), **self._about)
+        return key_of(quantised=digest(model), **self._about)
 
 
 def _values(change: Change) -> tuple[float, float, float, float]:
@@ -150,4 +161,5 @@ def _whole(rows: Any, forms: Collection[tuple[str, str]]) -> bool:
     """Whether an entry that was kept has what it should."""
     if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == 6 for row in rows):
         return False
-    return {(row[0], row[1]) for row in rows} == set(forms)
+    numbers = all(value is None or type(value) in (int, float) for row in rows for value in row[2:])
+    return numbers and [(row[0], row[1]) for row in rows] == list(forms)
