@@ -82,7 +82,7 @@ class OnnxFile:
         if mixed and "int8+fp16" not in as_written:  # ONNX Runtime's own biases underflow there: 20 % off
             raise UnsupportedError(
                 f"{self.path}: its quantised layers have FP16 scales, as TensorRT from 10 on wants them; {backend} "
-                "does not run them rightly. Use the file that it was made from."
+                "does not run them rightly. Use the file that it was made from, or the backend onnxruntime-as-written."
             )
         wanted = asked or self.precision
         written = (self.precision,) if self.precision in as_written else ()
