@@ -11,7 +11,9 @@ from typing import Any
 
 import onnx
 
+from nddr_deploy import optional
 from nddr_deploy.data import DATASETS
+from nddr_deploy.engines.machine import describe_machine
 from nddr_deploy.engines.run_bytes import run_bytes
 from nddr_deploy.errors import BudgetError, ConfigError, unknown_choice
 from nddr_deploy.evaluate.budget import Budget, parse_budgets
@@ -151,15 +153,14 @@ def quantize_model(
     )
     if sensitivity is not None and mix.sensitivity is not None:
         _write_sensitivity(mix.sensitivity, sensitivity)
-    path = final if mix.met else best_attempt(final)
     made = Made(source, graph, judging, whole, mix, form.layers, promised, sure, aim, method, percentile)
-    card = write_model(path, made, progress=progress)
+    path, card = write_model(final, best_attempt(final), made, progress=progress)
     measured = {each.name: each.disagreement for each in forms}
     done = QuantizeReport(source, path, card, measured, form.name, form.layers, mix.sensitivity, mix.outcome)
     if report is not None:
         with finished_file(report) as json_file:
             json_file.write_text(json.dumps(done.to_dict(), indent=1) + "\n")
-    if not mix.met:
+    if path != final:
         raise BudgetError(_missed(done, final, promised))
     return done
 
@@ -200,15 +201,18 @@ class _Steps:
         self._progress = progress
         self._agreement: EvaluationSet | None = None
         self._searched = judging.evaluation.first(search_limit)
+        as_written = target != "cpu"  # optimised, ONNX Runtime would quantise more than is said
         self._make = partial(
             Trials,
             target=target,
-            run=run_bytes,
+            run=partial(run_bytes, as_written=as_written),
+            runtime=_runtime(as_written),
             fixed=keep,
             reduce_range=reduce_range,
             sure=sure,
             folder=self._folder,
             reference=graph,
+            run_reference=run_bytes,
         )
         self._target = target
 
@@ -246,6 +250,14 @@ class _Steps:
         if len(self._searched) == len(self._judging.evaluation):
             return trials
         return self._make(trials.model, trials.ranges, evaluation=self._judging.evaluation)
+
+
+def _runtime(as_written: bool) -> str:
+    """What trials run on: integers are multiplied otherwise by other processors and versions."""
+    machine = describe_machine()
+    how = "as written" if as_written else "optimised"
+    release = optional.load("nddr_deploy.engines.silent_ort:onnxruntime", extra="cpu").__version__
+    return f"onnxruntime {release} {how}, {machine.cpu}, {', '.join(machine.flags)}"
 
 
 def _checked_target(name: str) -> Target:

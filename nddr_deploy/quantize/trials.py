@@ -38,6 +38,7 @@ class Trials:
         folder: where outcomes are kept; None keeps them in memory only.
         runtime: what `run` runs models with, and on what: kept outcomes are those of the same one.
         reference: what computes the outputs that trials are compared with; None is `model` itself.
+        run_reference: as `run`, for the reference; None is `run` itself.
 
     Attributes:
         layers: that may be quantised, in the graph's order, but for the fixed ones.
@@ -58,6 +59,7 @@ class Trials:
         folder: Path | None = None,
         runtime: str = "",
         reference: onnx.ModelProto | None = None,
+        run_reference: Run | None = None,
     ) -> None:
         able = quantisable(model, target)
         self.model = model
@@ -73,6 +75,7 @@ class Trials:
         self._folder = folder
         self._runtime = runtime
         self._reference = reference or model
+        self._run_reference = run_reference or run
         self._baseline: SampleScores | None = None
         self._known: dict[frozenset[str], tuple[Change, ...]] = {}
         self._about: dict[str, Any] | None = None
@@ -93,7 +96,8 @@ class Trials:
     def baseline(self, progress: Callable[[int], None] | None = None) -> SampleScores:
         """What the float model achieves."""
         if self._baseline is None:
-            self._baseline = self.evaluation.score(self._run(self._reference.SerializeToString()), progress=progress)
+            infer = self._run_reference(self._reference.SerializeToString())
+            self._baseline = self.evaluation.score(infer, progress=progress)
         return self._baseline
 
     def score(self, keep: Collection[str] = (), progress: Callable[[int], None] | None = None) -> SampleScores:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from nddr_deploy.graph.ranges import scan_ranges
 from nddr_deploy.quantize.judging import Judging
 from nddr_deploy.quantize.mix import Mix
 from nddr_deploy.quantize.progress import progress_bar
+from nddr_deploy.quantize.search import total_excess
 from nddr_deploy.quantize.trials import Trials
 
 SCANNED = 16  # pictures that decide what FP16 can hold
@@ -65,50 +66,91 @@ class Made:
     percentile: float
 
 
-def write_model(path: Path, made: Made, *, progress: bool = False) -> Card:
+def write_model(final: Path, attempt: Path, made: Made, *, progress: bool = False) -> tuple[Path, Card]:
     """Write the model, its card and its page: all three, or none.
 
     What is judged and timed is the file itself, as it is on disk.
+
+    Args:
+        final: where it goes if every budget holds.
+        attempt: where else.
+
+    Returns:
+        Where it went, and its card.
 
     Raises:
         ModelFileError: the linter finds what the target would not take: a fault of this program.
         InputError, OutputError: the files cannot be written.
     """
     graph, kept = _graph(made)
-    manifest = manifest_of(graph, source=str(path))
+    manifest = manifest_of(graph, source=str(final))
     hashes = {**manifest.hashes, "onnx": sha256(made.source)}
     write_manifest(graph, manifest.model_copy(update={"hashes": hashes}))
-    _check(graph, made.target, path)
+    _check(graph, made.target, final)
+    try:
+        with finished_files(*_files(final)) as (model_file, json_file, page_file):
+            onnx.save_model(graph, model_file)
+            card, page = _measure(model_file, final, attempt, made, kept, progress=progress)
+            json_file.write_text(card.to_json(), encoding="utf-8")
+            page_file.write_text(page, encoding="utf-8")
+            if card.model.name != final.name:
+                with finished_files(*_files(attempt)) as others:
+                    for file, other in zip((model_file, json_file, page_file), others, strict=True):
+                        file.replace(other)
+                raise _Missed
+    except _Missed:
+        return attempt, card
+    return final, card
+
+
+class _Missed(Exception):
+    """A budget does not hold, so nothing gets the final name."""
+
+
+def _files(path: Path) -> tuple[Path, Path, Path]:
+    return path, card_path(path), page_path(path)
+
+
+def _measure(
+    file: Path, final: Path, attempt: Path, made: Made, kept: Collection[Kept], *, progress: bool
+) -> tuple[Card, str]:
+    """The card and the page of a file, which gets its name by whether the budgets hold."""
     backend = "onnxruntime" if made.target == "cpu" else AS_WRITTEN
     evaluation, before = made.judging.evaluation, made.whole.baseline()
-    with finished_files(path, card_path(path), page_path(path)) as (model_file, json_file, page_file):
-        onnx.save_model(graph, model_file)
-        with open_engine(model_file, backend) as engine, open_engine(made.source, "onnxruntime") as reference:
-            with progress_bar("judging", len(evaluation), shown=progress) as advance:
-                after = evaluation.score(engine.infer, progress=advance)
-            changes = compare(before, after, evaluation.tasks)
-            pictures = worst_pictures(evaluation, before, after, reference.infer, engine.infer, this="INT8")
-            card = make_card(
-                model_file,
-                engine,
-                reference=reference,
-                name=path.name,
-                target=made.target,
-                chain=[Link(role="onnx", file=made.source.name, sha256=hashes["onnx"])],
-                calibration=_calibration(made),
-                kept=kept,
-                equalisation=made.equalised,
-                evaluation=Evaluation.of(evaluation, made.judging.dataset),
-                changes=changes,
-                budgets=made.budgets,
-                sure=made.sure,
-                parity={"fp32 to int8": _parity(reference.infer, engine.infer, made)},
-                latency=_latency(path, model_file, made, progress=progress),
-                search=Search(kept=made.mix.keep, trials=made.mix.trials, met=made.mix.met, about=made.mix.about),
-            )
-        json_file.write_text(card.to_json(), encoding="utf-8")
-        page_file.write_text(render(card, pictures), encoding="utf-8")
-    return card
+    with open_engine(file, backend) as engine, open_engine(made.source, "onnxruntime") as reference:
+        with progress_bar("judging", len(evaluation), shown=progress) as advance:
+            after = evaluation.score(engine.infer, progress=advance)
+        changes = compare(before, after, evaluation.tasks)
+        held = total_excess(changes, made.budgets, sure=made.sure) == 0
+        path = final if held else attempt
+        card = make_card(
+            file,
+            engine,
+            reference=reference,
+            name=path.name,
+            target=made.target,
+            chain=[Link(role="onnx", file=made.source.name, sha256=sha256(made.source))],
+            calibration=_calibration(made),
+            kept=kept,
+            equalisation=made.equalised,
+            evaluation=Evaluation.of(evaluation, made.judging.dataset),
+            changes=changes,
+            budgets=made.budgets,
+            sure=made.sure,
+            parity={"fp32 to int8": _parity(reference.infer, engine.infer, made)},
+            latency=_latency(path, file, made, progress=progress),
+            search=_search(made.mix, held),
+        )
+        pictures = worst_pictures(evaluation, before, after, reference.infer, engine.infer, this="INT8")
+    return card, render(card, pictures)
+
+
+def _search(mix: Mix, held: bool) -> Search:
+    """How the mix was found; trials are judged before the rest becomes FP16, and with fewer resamples."""
+    about = mix.about
+    if held != mix.met:
+        about += "; the file itself, judged on all samples, " + ("meets them" if held else "misses one")
+    return Search(kept=mix.keep, trials=mix.trials, met=held, about=about)
 
 
 def _graph(made: Made) -> tuple[onnx.ModelProto, tuple[Kept, ...]]:
