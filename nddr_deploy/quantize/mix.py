@@ -60,7 +60,7 @@ def find_mix(
         return Mix((), True, 1, sensitivity, None, about)
     if sensitivity is None:
         sensitivity = measure_sensitivity(some, progress=progress)
-    ranking = rank(sensitivity, budgets, some.changes(()))
+    ranking = rank(sensitivity, budgets, some.changes(()), sure=sure)
     outcome = search(some, budgets, ranking, sure=sure, max_trials=max_trials, progress=progress)
     looked = outcome.trials
     if not (outcome.met and _hold(whole.changes(outcome.keep), budgets, sure)) and whole is not some:

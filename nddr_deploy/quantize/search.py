@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,8 @@ from nddr_deploy.evaluate.change import Change
 from nddr_deploy.quantize.progress import progress_bar
 from nddr_deploy.quantize.sensitivity import Sensitivity
 from nddr_deploy.quantize.trials import Trials
+
+LAST = 8  # layers that are tried as the only one to be quantised, before budgets count as impossible
 
 
 @dataclass(frozen=True)
@@ -64,19 +67,18 @@ def search(
         raise ConfigError("There is no budget to search for. Give at least one, as in segmentation.mIoU=-0.5.")
     if max_trials is not None and max_trials < 1:
         raise ConfigError(f"max_trials: got {max_trials}; expected a whole number from 1.")
-    size = len(ranking)
-    with progress_bar("search", 4 * max(size, 1).bit_length() + 8, shown=progress) as advance:
-        looked = _Looked(trials, budgets, sure, max_trials, advance)
-        try:
-            found = _fewest(looked, ranking)
-            if found is not None:
-                _give_back(looked, list(ranking[:found]))
-        except _EnoughTrials:
-            pass
-        return looked.outcome()
+    looked = _Looked(trials, budgets, sure, max_trials)
+    with suppress(_EnoughTrials):
+        with progress_bar("how many layers", 2 * len(ranking).bit_length() + 1, shown=progress) as looked.advance:
+            keep = _beginning(looked, ranking)
+        with progress_bar("which layers", 2 * len(keep), shown=progress and len(keep) > 0) as looked.advance:
+            _give_back(looked, keep)
+    return looked.outcome()
 
 
-def rank(sensitivity: Sensitivity, budgets: Sequence[Budget], changes: Sequence[Change]) -> tuple[str, ...]:
+def rank(
+    sensitivity: Sensitivity, budgets: Sequence[Budget], changes: Sequence[Change], *, sure: bool = False
+) -> tuple[str, ...]:
     """Every layer, those first that explain most of what the budgets are missed by.
 
     A layer's part in a metric's loss counts as a share of the whole loss, weighted by how far that exceeds its budget;
@@ -84,6 +86,7 @@ def rank(sensitivity: Sensitivity, budgets: Sequence[Budget], changes: Sequence[
 
     Args:
         changes: with every layer quantised.
+        sure: as for `search`.
     """
     gains = sensitivity.gains()
     places = {(column.task, column.metric): place for place, column in enumerate(sensitivity.columns)}
@@ -91,7 +94,7 @@ def rank(sensitivity: Sensitivity, budgets: Sequence[Budget], changes: Sequence[
     total = np.zeros(len(sensitivity.layers))
     for budget in budgets:
         change = losses[budget.task, budget.metric]
-        excess = budget.excess(change)
+        excess = budget.excess(change, sure=sure)
         scale = max(abs(change.loss), 1e-12)
         weight = min(excess / scale, 1.0) if np.isfinite(excess) else 1.0
         total += (weight + 0.01) * gains[:, places[budget.task, budget.metric]] / scale
@@ -111,13 +114,12 @@ class _Looked:
         budgets: Sequence[Budget],
         sure: bool,
         most: int | None,
-        advance: Callable[[int], None],
     ) -> None:
         self._trials = trials
         self._budgets = budgets
         self._sure = sure
         self._most = most
-        self._advance = advance
+        self.advance: Callable[[int], None] = lambda steps: None
         self._excess: dict[frozenset[str], float] = {}
 
     def holds(self, keep: Sequence[str]) -> bool:
@@ -127,7 +129,7 @@ class _Looked:
             if self._most is not None and len(self._excess) >= self._most:
                 raise _EnoughTrials
             self._excess[chosen] = total_excess(self._trials.changes(chosen), self._budgets, sure=self._sure)
-            self._advance(1)
+            self.advance(1)
         return self._excess[chosen] == 0
 
     def outcome(self) -> Outcome:
@@ -152,24 +154,37 @@ def total_excess(changes: Sequence[Change], budgets: Sequence[Budget], *, sure: 
     return total
 
 
-def _fewest(looked: _Looked, ranking: Sequence[str]) -> int | None:
-    """The shortest beginning of the ranking that meets the budgets, if doubling and halving find one."""
+def _beginning(looked: _Looked, ranking: Sequence[str]) -> list[str]:
+    """The shortest beginning of the ranking that meets the budgets, if doubling and halving find one.
+
+    Where not even the whole ranking but its last layer does, another layer may be the one to quantise. Nothing is
+    returned where no layer has to stay, and where no mix was found.
+    """
     if looked.holds(()):
-        return 0
+        return []
     most = len(ranking) - 1
     low, high = 0, 1
     while high < most and not looked.holds(ranking[:high]):
         low, high = high, 2 * high
     high = min(high, most)
     if most < 1 or not looked.holds(ranking[:high]):
-        return None
+        return _all_but_one(looked, ranking)
     while high - low > 1:
         middle = (low + high) // 2
         if looked.holds(ranking[:middle]):
             high = middle
         else:
             low = middle
-    return high
+    return list(ranking[:high])
+
+
+def _all_but_one(looked: _Looked, ranking: Sequence[str]) -> list[str]:
+    """Everything but one of the last layers."""
+    for layer in reversed(ranking[-LAST:-1]):
+        rest = [name for name in ranking if name != layer]
+        if looked.holds(rest):
+            return rest
+    return []
 
 
 def _give_back(looked: _Looked, keep: list[str]) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import perf_counter
 
 import numpy as np
 
@@ -109,31 +111,47 @@ def measure_sensitivity(trials: Trials, *, progress: bool = False) -> Sensitivit
 
     Args:
         trials: what is judged, and remembered: a second call costs nothing.
-        progress: show a progress bar with the time left on stderr, if that is a terminal.
+        progress: say on stderr how long it will take, and show a progress bar there, if that is a terminal.
     """
     layers = trials.layers
     everything = frozenset(layers)
-    wanted: list[frozenset[str]] = [frozenset()]
-    wanted += [everything - {layer} for layer in layers]
-    wanted += [frozenset({layer}) for layer in layers]
-    found = []
-    with progress_bar("sensitivity", len(wanted), shown=progress) as advance:
-        for keep in wanted:
-            found.append(trials.changes(keep))
-            advance(1)
+    alone, without = [], []
+    whole = _losses(trials, frozenset())
+    with progress_bar("sensitivity", 2 * len(layers), shown=progress) as advance:
+        for place, layer in enumerate(layers):
+            start, judged = perf_counter(), trials.judged
+            alone.append(_losses(trials, everything - {layer}))
+            without.append(_losses(trials, frozenset({layer})))
+            if progress and place == 0 and trials.judged == judged + 2:  # neither was remembered
+                left_s = (perf_counter() - start) * (len(layers) - 1)
+                print(_estimate(2 * len(layers), len(trials.evaluation), left_s), file=sys.stderr)
+            advance(2)
     headlines = {(task.name, task.headline) for task in trials.evaluation.tasks}
     columns = tuple(
         Column(change.task, change.metric, change.form, (change.task, change.metric) in headlines)
-        for change in found[0]
+        for change in trials.changes()
     )
-    losses = np.array([[change.loss for change in changes] for changes in found])
+    shape = (len(layers), len(columns))
     return Sensitivity(
         layers,
         columns,
-        losses[1 : 1 + len(layers)],
-        losses[1 + len(layers) :],
-        losses[0],
+        np.array(alone).reshape(shape),
+        np.array(without).reshape(shape),
+        np.array(whole),
         len(trials.evaluation),
+    )
+
+
+def _losses(trials: Trials, keep: frozenset[str]) -> list[float]:
+    return [change.loss for change in trials.changes(keep)]
+
+
+def _estimate(trials: int, samples: int, left_s: float) -> str:
+    """How long it will take, for people."""
+    length = f"{left_s:.0f} s" if left_s < 100 else f"{left_s / 60:.0f} min"
+    return (
+        f"sensitivity: {trials} trials on {samples} samples take about {length}; "
+        "each is remembered, so a run that is stopped goes on there"
     )
 
 
