@@ -64,7 +64,8 @@ def find_mix(
     outcome = search(some, budgets, ranking, sure=sure, max_trials=max_trials, progress=progress)
     looked = outcome.trials
     if not (outcome.met and _hold(whole.changes(outcome.keep), budgets, sure)) and whole is not some:
-        outcome = search(whole, budgets, ranking, sure=sure, max_trials=max_trials, progress=progress)
+        left = None if max_trials is None else max(1, max_trials - looked)
+        outcome = search(whole, budgets, ranking, sure=sure, max_trials=left, progress=progress)
         looked += outcome.trials
     size = len(some.layers)
     if outcome.met:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -95,9 +96,11 @@ def rank(
     for budget in budgets:
         change = losses[budget.task, budget.metric]
         excess = budget.excess(change, sure=sure)
+        if math.isinf(excess):
+            continue  # nothing was measured of it
         scale = max(abs(change.loss), 1e-12)
-        weight = min(excess / scale, 1.0) if np.isfinite(excess) else 1.0
-        total += (weight + 0.01) * gains[:, places[budget.task, budget.metric]] / scale
+        weight = min(excess / scale, 1.0)
+        total += (weight + 0.01) * np.nan_to_num(gains[:, places[budget.task, budget.metric]]) / scale
     return tuple(sensitivity.layers[place] for place in np.argsort(-total, kind="stable"))
 
 
@@ -149,8 +152,11 @@ def total_excess(changes: Sequence[Change], budgets: Sequence[Budget], *, sure: 
     total = 0.0
     for budget in budgets:
         change = found[budget.task, budget.metric]
+        excess = budget.excess(change, sure=sure)
+        if math.isinf(excess):
+            return excess  # nothing was measured, so there is no share of anything
         allowed = budget.limit(change.before) or 0.001 * abs(change.before) or 1.0
-        total += budget.excess(change, sure=sure) / allowed
+        total += excess / allowed
     return total
 
 
