@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ class Panel:
         title: above the panel.
         scale: what the strongest colour stands for: "matrix", the largest value of all; "column", each column's own,
             for columns in different units.
-        text: of a cell's value; None writes three digits.
+        text: of a cell's value; None writes it to three digits of the largest that the colours are scaled by.
     """
 
     matrix: Array
@@ -116,8 +117,9 @@ def _fill(axes: Axes, panel: Panel) -> None:
     colours = colormaps["RdBu_r"](0.5 + 0.42 * shares)
     colours[~np.isfinite(values)] = (0.85, 0.85, 0.85, 1.0)
     axes.imshow(colours, aspect="auto", interpolation="nearest")
+    tops = np.broadcast_to(largest, values.shape)
     for (row, column), value in np.ndenumerate(values):
-        written = panel.text(row, column, float(value)) if panel.text else f"{value + 0.0:.3g}"
+        written = panel.text(row, column, float(value)) if panel.text else _written(value, float(tops[row, column]))
         axes.text(
             column,
             row,
@@ -136,3 +138,11 @@ def _fill(axes: Axes, panel: Panel) -> None:
     axes.tick_params(which="minor", length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
+
+
+def _written(value: float, largest: float) -> str:
+    """A value as precisely as the largest of its kind to three digits; 0 where nothing is left of it."""
+    decimals = 2 - math.floor(math.log10(largest)) if largest > 0 else 0
+    if round(value, decimals) == 0:
+        return "0"
+    return f"{value:.{max(decimals, 0)}f}" if -3 <= decimals <= 5 else f"{value:.1e}"
