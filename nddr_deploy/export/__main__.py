@@ -125,7 +125,7 @@ def _check_precision(options: argparse.Namespace) -> None:
     if options.precision not in ("fp32", "int8"):
         raise unknown_choice("precision", options.precision, ("fp32", "int8"))
     if options.precision == "int8":
-        from nddr_deploy.quantize.recipe import check_options
+        from nddr_deploy.quantize.checks import check_options
 
         check_options(**quantize_choices(options))
     elif options.calibration or options.budget:

@@ -21,7 +21,8 @@ def add_quantize_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=parse_option,
         metavar="KEY=VALUE",
-        help="an option of that data set, as in path=../data/nyuv2 (default: those of --option)",
+        help="an option of that data set, as in path=../data/nyuv2 (default: those of --option, where both are of one "
+        "data set)",
     )
     calibration.add_argument(
         "--calibration-split", default="train", metavar="NAME", help="which part of the data set (default: train)"
@@ -104,10 +105,11 @@ def add_quantize_arguments(parser: argparse.ArgumentParser) -> None:
 
 def quantize_choices(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `quantize_model` that the groups set."""
+    same = options.calibration in (options.data, options.images)
     return {
         "calibration": options.calibration,
         "calibration_split": options.calibration_split,
-        "calibration_options": dict(options.calibration_option or options.option),
+        "calibration_options": dict(options.calibration_option or (options.option if same else ())),
         "calibration_limit": options.calibration_limit,
         "method": options.method,
         "percentile": options.percentile,

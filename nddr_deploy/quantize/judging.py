@@ -90,7 +90,7 @@ def open_judging(
             manifest,
             limit=calibration_limit,
             split=calibration_split,
-            options=calibration_options if calibration in DATASETS else None,
+            options=calibration_options,
             progress=advance,
         )
     if data is not None:
@@ -104,7 +104,7 @@ def open_judging(
         check_disjoint(measured, judged.hashes)
     with progress_bar("float results", len(judged), shown=progress) as advance:
         evaluation = EvaluationSet.against(manifest, reference, judged, about=judged.about, progress=advance)
-    return Judging(measured, evaluation)
+    return Judging(measured, evaluation.first(limit))
 
 
 def _labelled(

@@ -12,25 +12,32 @@ from typing import Any
 import onnx
 
 from nddr_deploy import optional
-from nddr_deploy.data import DATASETS
 from nddr_deploy.engines.machine import describe_machine
 from nddr_deploy.engines.run_bytes import run_bytes
-from nddr_deploy.errors import BudgetError, ConfigError, unknown_choice
+from nddr_deploy.errors import BudgetError
 from nddr_deploy.evaluate.budget import Budget, parse_budgets
 from nddr_deploy.evaluate.sample_scores import EvaluationSet
-from nddr_deploy.files import check_place, finished_file
-from nddr_deploy.graph.calibration import METHODS, Range
+from nddr_deploy.files import finished_file
+from nddr_deploy.graph.calibration import Range
 from nddr_deploy.graph.flat import check_flat
-from nddr_deploy.graph.lint_rule import TARGETS, Target
+from nddr_deploy.graph.lint_rule import Target
 from nddr_deploy.graph.metadata import manifest_of, read_model
 from nddr_deploy.graph.quantize import observed
 from nddr_deploy.quantize.cache import cache_folder, calibrated
+from nddr_deploy.quantize.checks import (
+    check_layers,
+    check_measured,
+    check_options,
+    check_places,
+    check_scored,
+    checked_target,
+)
 from nddr_deploy.quantize.judging import Judging, open_judging
 from nddr_deploy.quantize.mix import find_mix
 from nddr_deploy.quantize.progress import progress_bar
 from nddr_deploy.quantize.report import QuantizeReport
 from nddr_deploy.quantize.sensitivity import Sensitivity
-from nddr_deploy.quantize.streams import FORMS, choose_form, disagreement_of
+from nddr_deploy.quantize.streams import choose_form, disagreement_of
 from nddr_deploy.quantize.trials import Trials
 from nddr_deploy.quantize.write import Made, write_model
 
@@ -104,7 +111,7 @@ def quantize_model(
         InputError: pictures or data cannot be used.
         BudgetError: no mix meets the budgets. The best attempt is kept as `.best-attempt.onnx`, with its card.
     """
-    source, aim = Path(model), _checked_target(target)
+    source, aim = Path(model), checked_target(target)
     final = Path(output) if output is not None else default_output(source, aim)
     check_options(
         calibration=calibration,
@@ -114,12 +121,14 @@ def quantize_model(
         data=data,
         images=images,
         options=options,
+        calibration_options=calibration_options,
+        max_trials=max_trials,
     )
-    _check_places(source, final, sensitivity, report)
+    check_places(source, final, sensitivity, report)
     graph = read_model(source)
     manifest = manifest_of(graph, source=str(source))
     check_flat(graph)
-    observed(graph, aim)  # refuses what cannot be quantised
+    check_layers(graph, aim, keep, streams)
     promised = parse_budgets(budgets, manifest.tasks, labelled=data is not None)
     judging = open_judging(
         manifest,
@@ -135,13 +144,14 @@ def quantize_model(
         limit=limit,
         progress=progress,
     )
-    _check_scored(promised, judging)
+    check_scored(promised, judging)
     steps = _Steps(
         graph, judging, aim, method, percentile, keep, reduce_range, sure, search_limit, cache=cache, progress=progress
     )
     form, forms = choose_form(graph, streams, steps.calibrate, steps.disagreement, keep)
     some = steps.search_trials(form.model)
     whole = steps.all_samples(some)
+    check_measured(promised, whole)
     mix = find_mix(
         some,
         whole,
@@ -258,73 +268,6 @@ def _runtime(as_written: bool) -> str:
     how = "as written" if as_written else "optimised"
     release = optional.load("nddr_deploy.engines.silent_ort:onnxruntime", extra="cpu").__version__
     return f"onnxruntime {release} {how}, {machine.cpu}, {', '.join(machine.flags)}"
-
-
-def _checked_target(name: str) -> Target:
-    for target in TARGETS:
-        if target == name:
-            return target
-    raise unknown_choice("target", name, TARGETS)
-
-
-def check_options(
-    *,
-    calibration: str | None,
-    target: str = "cpu",
-    method: str = "minmax",
-    streams: str = "auto",
-    data: str | None = None,
-    images: str | None = None,
-    options: Mapping[str, Any] | None = None,
-    **others: Any,
-) -> None:
-    """Refuse what can be refused without any file: arguments of `quantize_model`; others are not looked at.
-
-    Raises:
-        ConfigError: an unknown choice, no calibration, or options that contradict each other.
-    """
-    _checked_target(target)
-    for what, found, choices in (("method", method, METHODS), ("streams", streams, FORMS)):
-        if found not in choices:
-            raise unknown_choice(what, found, choices)
-    if calibration is None:
-        raise ConfigError(
-            "Quantising needs pictures to measure ranges on. Give --calibration: a folder, a video, or a data set "
-            f"({', '.join(DATASETS)})."
-        )
-    if data is not None and data not in DATASETS:
-        raise unknown_choice("data", data, DATASETS)
-    if data is not None and images is not None:
-        raise ConfigError("--data and --images both name what is judged on. Give one of them.")
-    if data is None and images not in DATASETS and options:
-        raise ConfigError(f"The options {', '.join(options)} are of a data set to judge on, and none was given.")
-
-
-def _check_places(
-    source: Path,
-    final: Path,
-    sensitivity: str | os.PathLike[str] | None,
-    report: str | os.PathLike[str] | None,
-) -> None:
-    """Refuse before minutes of work what could not be used after them."""
-    if final.suffix != ".onnx":
-        raise ConfigError(f"output: {final} should end in .onnx, by which engines know what they open.")
-    if final.resolve() == source.resolve():
-        raise ConfigError(f"output: {final} is the float model itself. Choose another name.")
-    check_place(final)
-    for path in (sensitivity and f"{sensitivity}.csv", report):
-        if path:
-            check_place(path)
-
-
-def _check_scored(budgets: Sequence[Budget], judging: Judging) -> None:
-    scored = [task.name for task in judging.evaluation.tasks]
-    for budget in budgets:
-        if budget.task not in scored:
-            raise ConfigError(
-                f"budget {budget.text!r}: {judging.evaluation.about} can judge {', '.join(scored)} only. Judge on "
-                "other data, or leave it out."
-            )
 
 
 def _write_sensitivity(found: Sensitivity, prefix: str | os.PathLike[str]) -> None:

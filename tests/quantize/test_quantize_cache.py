@@ -105,8 +105,8 @@ def test_another_picture_or_weight_is_measured_anew(tmp_path, model, images, own
     "damage",
     [
         lambda entry: entry["value"].popitem(),
-        lambda entry: entry["value"].update(dict.fromkeys(entry["value"], ["low", "high"])),
-        lambda entry: entry["value"].update(dict.fromkeys(entry["value"], [0.0])),
+        lambda entry: entry["value"].update({name: ["low", "high"] for name in entry["value"]}),
+        lambda entry: entry["value"].update({name: [0.0] for name in entry["value"]}),
         lambda entry: entry.pop("value"),
         lambda entry: entry.update(key="another"),
     ],
