@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import onnx
 
-from nddr_deploy.errors import unknown_choice
+from nddr_deploy.errors import ConfigError, unknown_choice
 from nddr_deploy.evaluate.change import Change
 from nddr_deploy.graph.calibration import Range
 from nddr_deploy.graph.equalise import EqualisedLayer, equalise_streams
@@ -62,17 +63,21 @@ def choose_form(
         The form, and all that were looked at.
 
     Raises:
-        ConfigError: an unknown form.
+        ConfigError: an unknown form, or one of streams that are not joined.
+        UnsupportedError: "split" was asked for, and something stands between a layer's Concat and its convolutions.
     """
     if asked not in FORMS:
         raise unknown_choice("streams", asked, FORMS)
     layers = fusion_layers(model)
+    if not layers and asked in ("equalised", "split"):
+        raise ConfigError(f"streams: {asked!r} was asked for, but nothing joins streams in this model. Leave it out.")
     if asked != "auto":
         form = _form(asked, model, layers, calibrate)
         return form, (form,)
     wanted = ["equalised", "plain"] if layers else ["plain"]
-    if layers and not any(name in keep for layer in layers for name in layer.convolutions.values()):
-        wanted.append("split")  # after which the nodes that were named would be others
+    named = any(name in keep for layer in layers for name in layer.convolutions.values())
+    if layers and not named and not any(layer.between for layer in layers):
+        wanted.append("split")  # after which nodes that were named would be others
     forms = [_form(name, model, layers, calibrate) for name in wanted]
     if forms[0].name == "equalised" and not any(layer.applied for layer in forms[0].layers):
         forms = forms[1:]  # it would be the plain form
@@ -90,19 +95,20 @@ def disagreement_of(changes: Sequence[Change]) -> float:
     """One number for how far a variant is from the float model, whose own results were the truth.
 
     The mean over the tasks of the mean over their metrics, each in units of `UNITS`: a percentage point, half a degree,
-    a centimetre, half a year.
+    a centimetre, half a year. Metrics of which nothing was measured do not count.
     """
     tasks: dict[str, list[float]] = {}
     for change in changes:
-        tasks.setdefault(change.task, []).append(max(change.loss, 0.0) / UNITS[change.form.unit])
+        if not math.isnan(change.loss):
+            tasks.setdefault(change.task, []).append(max(change.loss, 0.0) / UNITS[change.form.unit])
     means = [sum(losses) / len(losses) for losses in tasks.values()]
-    return sum(means) / len(means)
+    return sum(means) / max(1, len(means))
 
 
 def _form(name: str, model: onnx.ModelProto, layers: Sequence[FusionLayer], calibrate: Calibrate) -> Form:
     if name == "split":
         return Form(name, split_fusion(model))
-    if name == "plain" or not layers:
+    if name == "plain":
         return Form(name, model)
     ranges = calibrate(model, [stream.tensor for layer in layers for stream in layer.streams])
     equalised = equalise_streams(model, ranges)
