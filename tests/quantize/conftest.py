@@ -27,19 +27,22 @@ def colours(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def quantise(tmp_path: Path, colours: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """`quantise(spoiled=[...], target="tensorrt")`: write a colour network as model.onnx and quantise it.
-
-    Speed is measured for an instant only.
-    """
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals of few resamples, and no speed: what takes most of the time on a tiny network."""
     from functools import partial
 
+    from nddr_deploy.evaluate.sample_scores import compare
+
+    monkeypatch.setattr("nddr_deploy.quantize.write.compare", partial(compare, resamples=50))
+    monkeypatch.setattr("nddr_deploy.quantize.write._latency", lambda *_, **__: None)
+
+
+@pytest.fixture
+def quantise(tmp_path: Path, colours: str, quick: None) -> Callable[..., Any]:
+    """`quantise({"spoiled": [...]}, target="tensorrt")`: write a colour network as model.onnx and quantise it."""
     from colour_network import network, save
 
-    from nddr_deploy.card.latency import time_engines
     from nddr_deploy.quantize.recipe import quantize_model
-
-    monkeypatch.setattr("nddr_deploy.quantize.write.time_engines", partial(time_engines, rounds=1, seconds=0.01))
 
     def run(network_options: dict[str, Any] | None = None, **options: Any) -> Any:
         model = save(network(**network_options or {}), tmp_path / "model.onnx")
