@@ -163,6 +163,8 @@ def _histograms(
 
 def _groups(model: onnx.ModelProto, tensors: Sequence[str], batches: Iterable[Image], run: Run) -> list[list[str]]:
     """Neighbours in the graph that together fit into `MOST_BYTES`, by their sizes on the first picture."""
+    if not tensors:
+        return []
     first = next(iter(batches))
     sizes = {name.removeprefix("size of "): int(size) for name, size in run(_with_sizes(model, tensors))(first).items()}
     groups: list[list[str]] = []

@@ -95,8 +95,8 @@ def _parser() -> Parser:
         "--backend",
         metavar="B",
         help="what runs it (default: by the model's suffix, .onnx and .pt on the CPU): "
-        "onnxruntime, onnxruntime-as-written (slow, nothing fused), onnxruntime-cuda, onnxruntime-tensorrt or openvino; "
-        "torch or torch-cuda; tensorrt",
+        "onnxruntime, onnxruntime-as-written (slow, nothing fused), onnxruntime-cuda, onnxruntime-tensorrt or "
+        "openvino; torch or torch-cuda; tensorrt",
     )
     run.add_argument("--threads", type=_count, metavar="N", help="threads of one pass (default: all cores)")
     run.add_argument("--precision", metavar="P", help="fp32, bf16, fp16, int8 or int8+bf16 (default: the model's own)")
