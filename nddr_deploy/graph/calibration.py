@@ -124,8 +124,9 @@ def _cut(
 ) -> dict[str, Range]:
     calibrator = optional.load("onnxruntime.quantization.calibrate:HistogramCollector", extra="cpu")
     collector = calibrator(method, symmetric and method == "percentile", bins, LEVELS, percentile, "same")
-    found: dict[str, Range] = {}
-    for name, counts in _histograms(model, extremes, batches, run, bins, progress):
+    varying = {name: each for name, each in extremes.items() if each.low < each.high}
+    found = {name: each for name, each in extremes.items() if name not in varying}
+    for name, counts in _histograms(model, varying, batches, run, bins, progress):
         low, high = np.float32(extremes[name].low), np.float32(extremes[name].high)
         magnitude = max(abs(low), abs(high))
         edges = np.linspace(-magnitude, magnitude, bins + 1, dtype=np.float32)
@@ -147,9 +148,7 @@ def _histograms(
     progress: Callable[[], None] | None,
 ) -> Iterable[tuple[str, Array]]:
     """Tensor after tensor, the counts (bins,) of its values between the largest magnitude below zero and above."""
-    varying = [name for name, found in extremes.items() if found.low < found.high]
-    yield from ((name, _single(bins)) for name in extremes if name not in varying)
-    for group in _groups(model, varying, batches, run):
+    for group in _groups(model, list(extremes), batches, run):
         infer = run(_with_outputs(model, group))
         counts = {name: np.zeros(bins, np.int64) for name in group}
         for images in batches:
@@ -185,13 +184,6 @@ def _with_sizes(model: onnx.ModelProto, tensors: Collection[str]) -> bytes:
         renamed.graph.node.append(helper.make_node("Size", [name], [f"size of {name}"]))
         renamed.graph.output.append(helper.make_tensor_value_info(f"size of {name}", TensorProto.INT64, []))
     return bytes(renamed.SerializeToString())
-
-
-def _single(bins: int) -> Array:
-    """Of a tensor that never changes."""
-    counts = np.zeros(bins, np.int64)
-    counts[-1] = 1
-    return counts
 
 
 def _with_outputs(model: onnx.ModelProto, tensors: Collection[str]) -> bytes:
