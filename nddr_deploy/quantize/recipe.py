@@ -177,7 +177,7 @@ def quantize_model(
 
 def default_output(model: Path, target: Target) -> Path:
     """`model.onnx` -> `model.int8.onnx`."""
-    return model.with_name(model.name.removesuffix(".onnx") + ENDINGS[target])
+    return model.parent / f"{model.name.removesuffix('.onnx')}{ENDINGS[target]}"
 
 
 def best_attempt(final: Path) -> Path:
