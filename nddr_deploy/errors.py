@@ -62,10 +62,15 @@ class TrainingError(NddrError):
     exit_status = 1
 
 
+LISTED = 40  # choices that a message names all of; of more, such as the layers of a network, the nearest few
+
+
 def unknown_choice(what: str, found: str, choices: Iterable[str]) -> ConfigError:
     """`fusion: 'ndr' is unknown. Choose one of: none, nddr. Did you mean 'nddr'?`"""
     names = list(choices)
-    message = f"{what}: {found!r} is unknown. Choose one of: {', '.join(names)}."
+    shown = names if len(names) <= LISTED else get_close_matches(str(found), names, n=3, cutoff=0.0)
+    many = "" if shown is names else f" {len(names)}, as in"
+    message = f"{what}: {found!r} is unknown. Choose one of{many}: {', '.join(shown)}."
     near = get_close_matches(str(found), names, n=1)
     if near:
         message += f" Did you mean {near[0]!r}?"

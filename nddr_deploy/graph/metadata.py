@@ -58,6 +58,8 @@ def read_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
     try:
         model = onnx.load_model(file, format="protobuf", load_external_data=False)
     except DecodeError as error:
+        if file.suffix in (".pt", ".pth", ".ckpt"):
+            raise ModelFileError(f"{file} is a checkpoint, no ONNX file. Export it first, with nddr-export.") from error
         raise ModelFileError(f"{file} is no ONNX file, or only a part of one. Export the model again.") from error
     if not model.graph.node or not model.opset_import:  # an empty or a foreign protobuf can parse, too
         raise ModelFileError(f"{file} is no ONNX file: it holds no graph. Export the model again.")

@@ -33,7 +33,7 @@ class ImageSet:
     Attributes:
         names: one a picture; `hashes`: SHA-256 of its pixels as the model gets them.
         size_hw: of the model's image.
-        about: one line for people.
+        origin: what it is taken from, and about: how much of that, for people.
     """
 
     def __init__(
@@ -44,7 +44,8 @@ class ImageSet:
         hashes: Sequence[str],
         lay: Callable[[Image], Image],
         size_hw: tuple[int, int],
-        about: str,
+        origin: str,
+        about: str = "{count} of {origin}",
     ) -> None:
         self._stock = stock
         self._numbers = tuple(numbers)
@@ -52,7 +53,8 @@ class ImageSet:
         self.names = tuple(names)
         self.hashes = tuple(hashes)
         self.size_hw = size_hw
-        self.about = about
+        self.origin = origin
+        self.about = about.format(count=len(self.names), origin=origin)
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -79,13 +81,11 @@ class ImageSet:
         chosen = set(range(every - 1, len(self), every))
         if not chosen or len(chosen) == len(self):
             raise InputError(
-                f"{self.about}: {len(self)} pictures are too few to keep some aside. Give at least {every}, or name "
-                "others to judge on."
+                f"{self.about} are too few to keep every {every}th aside and judge on it. Give at least {every}, or "
+                "name others to judge on."
             )
         rest = [place for place in range(len(self)) if place not in chosen]
-        return self._part(rest, f"{self.about}, the others"), self._part(
-            sorted(chosen), f"{self.about}, one in {every}"
-        )
+        return self._part(rest, "{count} of {origin}"), self._part(sorted(chosen), "the other {count} of {origin}")
 
     def _part(self, places: Sequence[int], about: str) -> ImageSet:
         return ImageSet(
@@ -95,6 +95,7 @@ class ImageSet:
             [self.hashes[place] for place in places],
             self._lay,
             self.size_hw,
+            self.origin,
             about,
         )
 
@@ -134,8 +135,8 @@ def open_images(
     Each is read once here: what cannot be read is left out, and said in `about`.
 
     Args:
-        spec: a folder, a pattern, a list, a picture, a video, or the name of a data set (`data.DATASETS`) where
-            nothing else has that name.
+        spec: a folder, a pattern, a list, a picture, a video, or the name of a data set (`data.DATASETS`); a
+            folder of such a name is written ./rooms.
         manifest: of the model: its image size and padding.
         limit: at most so many pictures.
         split, options: of a data set.
@@ -147,7 +148,10 @@ def open_images(
     """
     if limit < 1:
         raise ConfigError(f"There must be a picture at least; got a limit of {limit}.")
-    stock, numbers, name = _stock(spec, limit, split, dict(options or {}))
+    try:
+        stock, numbers, name = _stock(spec, limit, split, dict(options or {}))
+    except UnreadableError as error:  # a wrong input, not one among many that turned out to be broken
+        raise InputError(str(error)) from error
     padding, size_hw = manifest.preprocess.mean_pixel, manifest.size_hw
 
     def lay(picture: Image) -> Image:
@@ -162,10 +166,10 @@ def open_images(
         if progress is not None:
             progress(1)
     if not found:
-        raise UnreadableError(f"None of {name} can be read. Give a folder of pictures, a video, or a data set.")
+        raise InputError(f"None of {name} can be read. Give a folder of pictures, a video, or a data set.")
     broken = len(numbers) - len(found)
-    about = f"{len(found)} of {name}" + (f" ({broken} cannot be read)" if broken else "")
-    return ImageSet(stock, found, names, hashes, lay, size_hw, about)
+    origin = name + (f" ({broken} cannot be read)" if broken else "")
+    return ImageSet(stock, found, names, hashes, lay, size_hw, origin)
 
 
 def check_disjoint(calibration: ImageSet, judged: Iterable[str]) -> None:
@@ -213,7 +217,7 @@ def _spread(total: int, limit: int) -> list[int]:
 
 
 def _stock(spec: str, limit: int, split: str, options: dict[str, Any]) -> tuple[Stock, list[int], str]:
-    if spec in DATASETS and not Path(spec).exists():
+    if spec in DATASETS:
         dataset = Remembered(open_dataset(spec, split, **options))
         return _Samples(dataset), _spread(len(dataset), limit), f"{len(dataset)} samples of {spec} ({split})"
     if options:

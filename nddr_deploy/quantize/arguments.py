@@ -36,9 +36,7 @@ def add_quantize_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="of choosing a range: minmax, percentile or entropy (default: minmax)",
     )
-    calibration.add_argument(
-        "--percentile", type=float, default=99.99, metavar="P", help="of the percentile method (default: 99.99)"
-    )
+    calibration.add_argument("--percentile", type=float, metavar="P", help="of the percentile method (default: 99.99)")
 
     judging = parser.add_argument_group("judging: float against quantised, per head")
     judging.add_argument(

@@ -39,6 +39,10 @@ def check_options(
     images: str | None = None,
     options: Mapping[str, Any] | None = None,
     calibration_options: Mapping[str, Any] | None = None,
+    percentile: float | None = None,
+    calibration_limit: int = 1,
+    limit: int = 1,
+    search_limit: int = 1,
     max_trials: int | None = None,
     **others: Any,
 ) -> None:
@@ -67,8 +71,14 @@ def check_options(
             f"The calibration options {', '.join(calibration_options)} are of a data set; {calibration} is none. Leave "
             "them out."
         )
-    if max_trials is not None and max_trials < 1:
-        raise ConfigError(f"max_trials: got {max_trials}; expected a whole number from 1.")
+    if percentile is not None and method != "percentile":
+        raise ConfigError(
+            f"percentile: {percentile:g} is of the method percentile, not of {method}. Choose that, or leave it out."
+        )
+    counts = {"calibration_limit": calibration_limit, "limit": limit, "search_limit": search_limit}
+    for name, count in {**counts, "max_trials": max_trials}.items():
+        if count is not None and count < 1:
+            raise ConfigError(f"{name}: got {count}; expected a whole number from 1.")
 
 
 def check_places(

@@ -54,7 +54,7 @@ def quantize_model(
     calibration_options: Mapping[str, Any] | None = None,
     calibration_limit: int = 256,
     method: str = "minmax",
-    percentile: float = 99.99,
+    percentile: float | None = None,
     data: str | None = None,
     split: str = "val",
     options: Mapping[str, Any] | None = None,
@@ -87,7 +87,7 @@ def quantize_model(
         calibration: a folder, a pattern, a video, or a data set's name: pictures that ranges are measured on.
         calibration_split, calibration_options: of that data set.
         calibration_limit: at most so many pictures.
-        method, percentile: of choosing a range, see `graph.calibration.calibrate`.
+        method, percentile: of choosing a range, see `graph.calibration.calibrate`; None is 99.99.
         data, split, options: labelled data to judge on.
         images: pictures to judge on without labels (of a data set, too: `split` and `options` are then its own): the
             float model's results are the truth. With neither, every fourth picture of the calibration is kept aside.
@@ -122,8 +122,13 @@ def quantize_model(
         images=images,
         options=options,
         calibration_options=calibration_options,
+        percentile=percentile,
+        calibration_limit=calibration_limit,
+        limit=limit,
+        search_limit=search_limit,
         max_trials=max_trials,
     )
+    percentile = 99.99 if percentile is None else percentile
     check_places(source, final, sensitivity, report)
     graph = read_model(source)
     manifest = manifest_of(graph, source=str(source))
