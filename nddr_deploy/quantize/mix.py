@@ -43,7 +43,7 @@ def find_mix(
     matrix: bool = False,
     progress: bool = False,
 ) -> Mix:
-    """Search on some samples, and where the result does not hold on all of them, there.
+    """Search on some samples, and where the result does not hold on all of them, go on from it there.
 
     Args:
         some, whole: trials of the same graph, on the samples of the search and on all.
@@ -65,7 +65,8 @@ def find_mix(
     looked = outcome.trials
     if not (outcome.met and _hold(whole.changes(outcome.keep), budgets, sure)) and whole is not some:
         left = None if max_trials is None else max(1, max_trials - looked)
-        outcome = search(whole, budgets, ranking, sure=sure, max_trials=left, progress=progress)
+        start = outcome.keep if outcome.met else ()
+        outcome = search(whole, budgets, ranking, start=start, sure=sure, max_trials=left, progress=progress)
         looked += outcome.trials
     size = len(some.layers)
     if outcome.met:

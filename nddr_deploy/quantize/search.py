@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -42,6 +42,7 @@ def search(
     budgets: Sequence[Budget],
     ranking: Sequence[str],
     *,
+    start: Collection[str] = (),
     sure: bool = False,
     max_trials: int | None = None,
     progress: bool = False,
@@ -49,14 +50,15 @@ def search(
     """Keep the first layers of a ranking, as few as meet every budget, and then give back those that are not needed.
 
     The number is found by doubling and halving; layers are then tried without, in groups that become smaller, the last
-    ones of the ranking first. The result is a mix from which no single layer can be taken away; a smaller one may
-    exist, for all mixes are not tried. At least one layer is always quantised: a model without any is the float model,
-    which needs no search.
+    ones of the ranking first. The result is a mix from which no single layer beyond `start` can be taken away; a
+    smaller one may exist, for all mixes are not tried. At least one layer is always quantised: a model without any is
+    the float model, which needs no search.
 
     Args:
         trials: what is judged, and remembered.
         budgets: what must hold.
         ranking: all of `trials.layers`, those first whose return to float gives back most; see `rank`.
+        start: layers that stay in any case, as another search found them on fewer samples.
         sure: budgets must hold at the worse end of the interval, too (`trials` must measure it).
         max_trials: give up after so many mixes; None goes on to the end.
         progress: show a progress bar on stderr, if that is a terminal.
@@ -71,9 +73,12 @@ def search(
     looked = _Looked(trials, budgets, sure, max_trials)
     with suppress(_EnoughTrials):
         with progress_bar("how many layers", 2 * len(ranking).bit_length() + 1, shown=progress) as looked.advance:
-            keep = _beginning(looked, ranking)
-        with progress_bar("which layers", 2 * len(keep), shown=progress and len(keep) > 0) as looked.advance:
-            _give_back(looked, keep)
+            first = [name for name in ranking if name in start]
+            rest = [name for name in ranking if name not in start]
+            keep = _beginning(looked, first, rest)
+        added = [name for name in keep if name not in start]
+        with progress_bar("which layers", 2 * len(added), shown=progress and len(added) > 0) as looked.advance:
+            _give_back(looked, [name for name in keep if name in start], added)
     return looked.outcome()
 
 
@@ -160,20 +165,21 @@ def total_excess(changes: Sequence[Change], budgets: Sequence[Budget], *, sure: 
     return total
 
 
-def _beginning(looked: _Looked, ranking: Sequence[str]) -> list[str]:
-    """The shortest beginning of the ranking that meets the budgets, if doubling and halving find one.
+def _beginning(looked: _Looked, first: Sequence[str], rest: Sequence[str]) -> list[str]:
+    """The first layers and as few of the rest, in its order, as meet the budgets, if doubling and halving find them.
 
-    Where not even the whole ranking but its last layer does, another layer may be the one to quantise. Nothing is
-    returned where no layer has to stay, and where no mix was found.
+    Where not even all layers but the last one do, another one may be the one to quantise. Nothing is returned where
+    no mix was found.
     """
-    if looked.holds(()):
-        return []
-    most = len(ranking) - 1
-    low, high = 0, 1
-    while high < most and not looked.holds(ranking[:high]):
-        low, high = high, 2 * high
-    high = min(high, most)
-    if most < 1 or not looked.holds(ranking[:high]):
+    ranking = [*first, *rest]
+    if looked.holds(first):
+        return list(first)
+    least, most = len(first), len(ranking) - 1
+    low, added = least, 1
+    while least + added < most and not looked.holds(ranking[: least + added]):
+        low, added = least + added, 2 * added
+    high = min(least + added, most)
+    if most <= least or not looked.holds(ranking[:high]):
         return _all_but_one(looked, ranking)
     while high - low > 1:
         middle = (low + high) // 2
@@ -181,7 +187,7 @@ def _beginning(looked: _Looked, ranking: Sequence[str]) -> list[str]:
             high = middle
         else:
             low = middle
-    return list(ranking[:high])
+    return ranking[:high]
 
 
 def _all_but_one(looked: _Looked, ranking: Sequence[str]) -> list[str]:
@@ -193,17 +199,17 @@ def _all_but_one(looked: _Looked, ranking: Sequence[str]) -> list[str]:
     return []
 
 
-def _give_back(looked: _Looked, keep: list[str]) -> None:
-    """Take away groups of layers, the last first, as long as the budgets hold without them."""
-    group = max(1, len(keep) // 2)
-    while keep:
-        before, end = len(keep), len(keep)
+def _give_back(looked: _Looked, first: Sequence[str], added: list[str]) -> None:
+    """Take away groups of the added layers, the last first, as long as the budgets hold without them."""
+    group = max(1, len(added) // 2)
+    while added:
+        before, end = len(added), len(added)
         while end > 0:
             start = max(0, end - group)
-            rest = keep[:start] + keep[end:]
-            if looked.holds(rest):
-                keep[:] = rest
+            rest = added[:start] + added[end:]
+            if looked.holds([*first, *rest]):
+                added[:] = rest
             end = start
-        if group == 1 and len(keep) == before:
+        if group == 1 and len(added) == before:
             return  # none can be taken away any more
         group = max(1, group // 2)

@@ -117,6 +117,53 @@ def test_layers_that_only_the_ranking_wants_in_float_are_given_back():
     assert outcome.keep == ("a",)
 
 
+def test_layers_to_start_with_stay_and_only_what_is_added_is_given_back():
+    losses = {
+        "start": (0.0, 0.0),
+        "a": (0.1, 0.0),
+        "bad": (2.0, 0.0),
+        "b": (0.1, 0.0),
+        "worse": (3.0, 0.0),
+        "c": (0.0, 0.0),
+    }
+    trials = FakeTrials(losses)
+
+    outcome = search(trials, budgets("segmentation=-0.5"), ("worse", "a", "bad", "b", "c", "start"), start=["start"])
+
+    assert outcome.met
+    assert outcome.keep == ("start", "bad", "worse")
+    assert all("start" in keep for keep in trials.asked)
+
+
+def test_what_holds_from_the_start_takes_one_trial():
+    trials = FakeTrials({"a": (1.0, 0.0), "b": (0.0, 0.0), "c": (1.0, 0.0)})
+
+    outcome = search(trials, budgets("segmentation=-0.5"), ("a", "c", "b"), start=("a", "c"))
+
+    assert (outcome.met, outcome.keep, outcome.trials) == (True, ("a", "c"), 1)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_start_does_not_lead_to_a_mix_without_integers(size):
+    losses = {f"layer{place}": (1.0, 0.0) for place in range(3)}
+    trials = FakeTrials(losses)
+
+    outcome = search(trials, budgets("segmentation=-0.5"), tuple(losses), start=tuple(losses)[:size])
+
+    assert not outcome.met
+    assert len(outcome.keep) == 2
+    assert frozenset(losses) not in trials.asked
+
+
+def test_where_only_one_layer_can_be_quantised_it_is_found_though_it_is_not_the_last():
+    losses = {"a": (1.0, 0.0), "b": (1.0, 0.0), "only": (0.1, 0.0), "c": (0.8, 0.0), "d": (0.7, 0.0)}
+
+    outcome = search(FakeTrials(losses), budgets("segmentation=-0.2"), ("a", "b", "only", "c", "d"))
+
+    assert outcome.met
+    assert outcome.keep == ("a", "b", "c", "d")
+
+
 def test_a_hundred_layers_take_tens_of_trials_not_thousands():
     trials = random_trials(1, layers=100)
 
