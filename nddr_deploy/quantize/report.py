@@ -15,6 +15,8 @@ from nddr_deploy.quantize.search import Outcome
 from nddr_deploy.quantize.sensitivity import Sensitivity
 from nddr_deploy.tasks.base import MetricForm
 
+NEEDED = "the budgets need it"  # why a layer stayed in float, where nothing else keeps it there
+
 
 @dataclass(frozen=True)
 class QuantizeReport:
@@ -61,20 +63,33 @@ class QuantizeReport:
         lines += [f"         {layer}" for layer in self.equalised]
         counts = Counter(layer.precision for layer in card.layers)
         lines.append("layers   " + ", ".join(f"{count} {precision}" for precision, count in counts.most_common()))
-        lines += [f"         float: {layer.node} ({layer.reason})" for layer in card.layers if layer.reason]
+        lines += self._kept()
+        if self.sensitivity is not None:
+            lines += ["cost     of integers, by layer:", *_indented(self.sensitivity.text(count=3))]
         if card.search is not None:
             lines.append(f"search   {card.search.about}")
         lines += self._heads()
         if card.latency is not None:
+            first, *others = card.latency.cases
+            lines.append(f"speed    {first.label}: {first.median_ms:.2f} ms")
             lines += [
-                f"speed    {case.label}: {case.median_ms:.2f} ms, {case.speedup:.2f} ({case.speedup_low:.2f} to "
-                f"{case.speedup_high:.2f}) times {card.latency.cases[0].label}"
-                for case in card.latency.cases
+                f"         {case.label}: {case.median_ms:.2f} ms, {case.speedup:.2f} times as fast "
+                f"({case.speedup_low:.2f} to {case.speedup_high:.2f})"
+                for case in others
             ]
         lines.append(
             f"wrote    {self.path}: {card.model.bytes / 1e6:.1f} MB; {self.path.stem}.card.json and .card.html"
         )
         return "\n".join(lines)
+
+    def _kept(self) -> list[str]:
+        """Nodes that stayed in float: by reason, those that the budgets need first."""
+        reasons: dict[str, list[str]] = {}
+        for layer in self.card.layers:
+            if layer.reason:
+                reasons.setdefault(layer.reason, []).append(layer.node)
+        ordered = sorted(reasons, key=lambda reason: reason != NEEDED)
+        return [f"         float: {', '.join(reasons[reason])} ({reason})" for reason in ordered]
 
     def _streams(self) -> str:
         measured = {name: value for name, value in self.forms.items() if value is not None}
@@ -94,6 +109,12 @@ class QuantizeReport:
             if head.low is not None and head.high is not None:
                 between = f" (95 %: {change_text(head.low, form)} to {change_text(head.high, form)})"
             verdict = "" if head.budget is None else f"; budget {head.budget} {'met' if head.met else 'MISSED'}"
-            was = "" if head.before is None else f"{head.before:.4g} -> {head.after:.4g}, "
+            was = ""
+            if head.before is not None and head.after is not None:
+                was = f"{head.before:.4g} -> {head.after:.4g}, "
             lines.append(f"head     {head.task}.{head.metric}: {was}{change}{between}{verdict}")
         return lines
+
+
+def _indented(text: str) -> list[str]:
+    return [f"         {line}" for line in text.splitlines()]

@@ -33,6 +33,7 @@ from nddr_deploy.graph.ranges import scan_ranges
 from nddr_deploy.quantize.judging import Judging
 from nddr_deploy.quantize.mix import Mix
 from nddr_deploy.quantize.progress import progress_bar
+from nddr_deploy.quantize.report import NEEDED
 from nddr_deploy.quantize.search import total_excess
 from nddr_deploy.quantize.trials import Trials
 
@@ -157,7 +158,7 @@ def _graph(made: Made) -> tuple[onnx.ModelProto, tuple[Kept, ...]]:
     """The graph for its target, and what stayed in higher precision."""
     quantised = made.whole.graph(made.mix.keep)
     asked = set(made.mix.keep)
-    kept = tuple(Kept(each.node, "the budgets need it") if each.node in asked else each for each in quantised.kept)
+    kept = tuple(Kept(each.node, NEEDED) if each.node in asked else each for each in quantised.kept)
     if made.target != "tensorrt":
         return quantised.model, kept
     batch = manifest_of(made.original, source="the model").batch
