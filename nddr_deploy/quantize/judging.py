@@ -44,6 +44,41 @@ class Judging:
         return EvaluationSet.against(some.manifest, reference, _Images(samples), about=some.about)
 
 
+class RememberedImages:
+    """The pictures of an image set, which stay in memory from the first time on, unless they are too many for that.
+
+    Every trial goes through them, and a video would be decoded from its beginning each time.
+
+    Args:
+        images: what is read.
+        most_bytes: of all pictures together; more are read again each time.
+    """
+
+    def __init__(self, images: ImageSet, *, most_bytes: int = 2**29) -> None:
+        self._images = images
+        self._worth_it = len(images) * images.size_hw[0] * images.size_hw[1] * 3 <= most_bytes
+        self._kept: list[Image] = []
+
+    @property
+    def names(self) -> Sequence[str]:
+        return self._images.names
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __iter__(self) -> Iterator[Image]:
+        if len(self._kept) == len(self):
+            yield from self._kept
+            return
+        read: list[Image] = []
+        for image in self._images:
+            if self._worth_it:
+                read.append(image)
+            yield image
+        if self._worth_it:
+            self._kept = read
+
+
 class _Images:
     """The pictures of some samples alone."""
 
@@ -103,7 +138,8 @@ def open_judging(
             judged = open_images(images, manifest, limit=limit, split=split, options=chosen, progress=advance)
         check_disjoint(measured, judged.hashes)
     with progress_bar("float results", len(judged), shown=progress) as advance:
-        evaluation = EvaluationSet.against(manifest, reference, judged, about=judged.about, progress=advance)
+        kept = RememberedImages(judged)
+        evaluation = EvaluationSet.against(manifest, reference, kept, about=judged.about, progress=advance)
     return Judging(measured, evaluation.first(limit))
 
 

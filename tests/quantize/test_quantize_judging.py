@@ -13,9 +13,10 @@ from colour_network import SIZE, Colours, network, write_pictures
 from nddr_deploy.engines.run_bytes import run_bytes
 from nddr_deploy.errors import ConfigError, InputError
 from nddr_deploy.graph.metadata import manifest_of
+from nddr_deploy.inference.image_set import open_images
 from nddr_deploy.quantize.arguments import add_quantize_arguments, quantize_choices
 from nddr_deploy.quantize.checks import check_options
-from nddr_deploy.quantize.judging import Judging, open_judging
+from nddr_deploy.quantize.judging import Judging, RememberedImages, open_judging
 
 
 @pytest.fixture
@@ -127,6 +128,30 @@ def test_agreement_is_of_the_same_pictures_whatever_they_are_labelled_with(judgi
     assert agreement.score(reference).result()["segmentation"]["PAcc"] == 1
     unlabelled = judging(colours, images=colours, split="val", options={"count": 4})
     assert unlabelled.agreement(3, reference).fingerprint == agreement.fingerprint
+
+
+def test_pictures_without_labels_are_read_once_for_all_trials(judging, tmp_path):
+    folder = write_pictures(tmp_path / "pictures", 8)
+    found = judging(folder)
+    first = [sample.image for sample in found.evaluation.samples]
+
+    for path in folder.iterdir():
+        path.unlink()
+
+    assert [sample.image.tobytes() for sample in found.evaluation.samples] == [image.tobytes() for image in first]
+    assert found.evaluation.samples.at(1).image.tobytes() == first[1].tobytes()
+
+
+def test_pictures_that_are_too_many_for_memory_are_read_again(tmp_path, model):
+    folder = write_pictures(tmp_path / "pictures", 3)
+    images = open_images(str(folder), manifest_of(model, source="it"), limit=3)
+    remembered = RememberedImages(images, most_bytes=3 * SIZE[0] * SIZE[1] * 3 - 1)
+    before = [image.tobytes() for image in remembered]
+
+    assert [image.tobytes() for image in remembered] == before
+    (folder / "001.png").unlink()
+    with pytest.raises(InputError):
+        list(remembered)
 
 
 def test_pictures_of_another_size_are_laid_into_the_models(judging, tmp_path):
