@@ -327,3 +327,34 @@ def test_a_card_of_a_quantised_model_can_be_read_again(quantise):
 
     assert read_card(card_path(done.path)) == done.card
     assert BAD in page_path(done.path).read_text()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_trials_for_tensorrt_run_as_they_are_written(quantise, target, monkeypatch):
+    """Optimised, ONNX Runtime would quantise layers that are to stay in float."""
+    from nddr_deploy.engines.run_bytes import run_bytes
+
+    ways: dict[bool, set[bool]] = {True: set(), False: set()}  # whether integers are in the graph -> as written
+
+    def noted(content: bytes, **options: Any) -> Any:
+        graph = onnx.load_from_string(content)
+        quantised = any(node.op_type == "QuantizeLinear" for node in graph.graph.node)
+        ways[quantised].add(options.get("as_written", False))
+        return run_bytes(content, **options)
+
+    monkeypatch.setattr("nddr_deploy.quantize.recipe.run_bytes", noted)
+    done = quantise(target=target, budgets=BUDGETS, data=None, images="colours", split="val")
+
+    assert ways == {True: {target != "cpu"}, False: {False}}
+    assert {head.before for head in done.card.heads if head.metric == "mean_angle"} == {0.0}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_verifying_a_quantised_model_finds_what_its_card_says(quantise, target):
+    from nddr_deploy.card.verify import verify
+
+    done = quantise(target=target, options={"count": 3}, budgets=BUDGETS)
+
+    found = verify(done.path, latency=False)
+
+    assert not found.changed, found.text()
