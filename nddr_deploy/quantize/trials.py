@@ -140,7 +140,6 @@ class Trials:
             self._about = {
                 "reference": digest(self._reference),
                 "samples": [self.evaluation.fingerprint, len(self.evaluation), self.evaluation.labelled],
-                "tasks": [task.to_dict() for task in self.evaluation.tasks],
                 "manifest": manifest,
                 "resamples": self._resamples,
                 "runtime": self._runtime,

@@ -81,6 +81,21 @@ def test_other_settings_are_measured_anew(model, images, own_cache, options):
     assert other.passes > 0
 
 
+def test_methods_are_told_apart(model, images, own_cache, monkeypatch):
+    measured = []
+
+    def calibrate(_: Any, tensors: Any, *others: Any, method: str, **options: Any) -> dict[str, Range]:
+        measured.append(method)
+        return dict.fromkeys(tensors, Range(0.0, 1.0))
+
+    monkeypatch.setattr("nddr_deploy.quantize.cache.calibrate", calibrate)
+    for _ in range(2):
+        for method in ("minmax", "percentile", "entropy"):
+            ranges(model, images, Runs(), own_cache, method=method)
+
+    assert measured == ["minmax", "percentile", "entropy"]
+
+
 def test_another_percentile_is_measured_anew_but_means_nothing_to_other_methods(model, images, own_cache):
     for method, expected in (("percentile", True), ("minmax", False)):
         ranges(model, images, Runs(), own_cache, method=method, percentile=99.9)

@@ -59,8 +59,7 @@ def test_where_all_samples_say_no_the_search_goes_on_there():
 
     assert mix.met
     assert mix.keep == ("a", "c")
-    assert mix.outcome is not None
-    assert mix.outcome.changes == whole.changes(("a", "c")) or mix.outcome.keep == ("a", "c")
+    assert all("a" in keep for keep in whole.asked[1:])  # with what some of them found
 
 
 def test_where_some_samples_find_no_mix_all_of_them_may():

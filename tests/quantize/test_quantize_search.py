@@ -164,6 +164,25 @@ def test_where_only_one_layer_can_be_quantised_it_is_found_though_it_is_not_the_
     assert outcome.keep == ("a", "b", "c", "d")
 
 
+def test_a_layer_that_another_one_makes_up_for_is_tried_again():
+    # "y" alone costs too much, until "x" is in integers again, which makes things better.
+    trials = FakeTrials({"x": (-0.3, 0), "y": (0.6, 0), "z": (3.0, 0), "w": (0.0, 0)})
+
+    outcome = search(trials, budgets("segmentation=-0.5"), ("x", "y", "z", "w"))
+
+    assert outcome.keep == ("z",)
+
+
+def test_layers_to_start_with_stay_and_others_are_added():
+    trials = FakeTrials({"a": (1.0, 0), "b": (0.0, 0), "c": (1.0, 0), "d": (0.0, 0)})
+
+    outcome = search(trials, budgets("segmentation=-0.5"), ("c", "d", "a", "b"), start=("b", "a"))
+
+    assert outcome.met
+    assert outcome.keep == ("a", "b", "c")
+    assert all({"a", "b"} <= keep for keep in trials.asked)
+
+
 def test_a_hundred_layers_take_tens_of_trials_not_thousands():
     trials = random_trials(1, layers=100)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -36,11 +36,11 @@ class Told:
     """Disagreements by form, as a test gives them."""
 
     def __init__(self, **values: float) -> None:
-        self.values = values
+        self.values = {"float": 9.0, **values}
         self.asked: list[str] = []
 
-    def __call__(self, graph: onnx.ModelProto) -> float:
-        self.asked.append(kind(graph))
+    def __call__(self, graph: onnx.ModelProto, keep: Collection[str]) -> float:
+        self.asked.append("float" if keep else kind(graph))
         return self.values[self.asked[-1]]
 
 
@@ -65,7 +65,27 @@ def test_equalised_streams_are_taken_unless_another_form_is_clearly_better(equal
 
     assert form.name == expected
     assert kind(form.model) == expected
-    assert {each.name: each.disagreement for each in forms} == {"equalised": equalised, "plain": plain, "split": split}
+    assert {each.name: each.disagreement for each in forms} == {
+        "equalised": equalised,
+        "plain": plain,
+        "split": split,
+        "float": 9.0,
+    }
+
+
+@pytest.mark.parametrize(("left", "expected"), [(0.4, "float"), (0.6, "equalised")])
+def test_nddr_layers_stay_in_float_where_that_halves_what_is_lost(left, expected):
+    form, _ = chosen(Told(equalised=1.0, plain=1.0, split=1.0, float=left))
+
+    assert form.name == expected
+    assert form.keep == ((layer("fusion", "segmentation"), layer("fusion", "normals")) if left < 0.5 else ())
+
+
+def test_a_form_in_which_nothing_is_quantised_is_none():
+    form, forms = chosen(Told(equalised=1.0, plain=1.0, split=1.0, float=float("inf")))
+
+    assert form.name == "equalised"
+    assert "float" not in [each.name for each in forms]
 
 
 def test_layers_and_factors_of_the_equalised_form_are_told():
@@ -78,13 +98,15 @@ def test_layers_and_factors_of_the_equalised_form_are_told():
     assert equalised.ratio_after == pytest.approx(1.0, abs=0.01)
 
 
-@pytest.mark.parametrize("asked", ["plain", "equalised", "split"])
+@pytest.mark.parametrize("asked", ["plain", "equalised", "split", "float"])
 def test_what_is_asked_for_is_done_and_nothing_else_is_measured(asked):
     told = Told()
 
     form, forms = chosen(told, asked)
 
-    assert kind(form.model) == form.name == asked
+    assert form.name == asked
+    assert kind(form.model) == ("plain" if asked == "float" else asked)
+    assert bool(form.keep) == (asked == "float")
     assert forms == (form,)
     assert form.disagreement is None
     assert told.asked == []
@@ -100,7 +122,7 @@ def test_without_an_nddr_layer_there_is_only_the_plain_form(asked):
     assert told.asked == []
 
 
-@pytest.mark.parametrize("asked", ["equalised", "split"])
+@pytest.mark.parametrize("asked", ["equalised", "split", "float"])
 def test_without_an_nddr_layer_nothing_else_can_be_had(asked):
     with pytest.raises(ConfigError, match=f"'{asked}' was asked for, but nothing joins streams"):
         choose_form(network(1), asked, ranges, Told())
@@ -109,10 +131,10 @@ def test_without_an_nddr_layer_nothing_else_can_be_had(asked):
 def test_what_cannot_be_split_is_not_split_by_itself():
     told = Told(plain=1.0)
 
-    form, forms = choose_form(with_something_between(), "auto", ranges, lambda graph: 1.0)
+    form, forms = choose_form(with_something_between(), "auto", ranges, lambda graph, keep: 1.0)
 
     assert form.name == "plain"
-    assert [each.name for each in forms] == ["plain"]
+    assert [each.name for each in forms] == ["plain", "float"]
     with pytest.raises(UnsupportedError, match="between"):
         choose_form(with_something_between(), "split", ranges, told)
 
@@ -130,10 +152,10 @@ def with_something_between() -> onnx.ModelProto:
 
 
 def test_streams_of_one_range_are_not_equalised_by_themselves():
-    form, forms = choose_form(network(), "auto", ranges, lambda graph: 1.0)
+    form, forms = choose_form(network(), "auto", ranges, lambda graph, keep: 1.0)
 
     assert form.name == "plain"
-    assert [each.name for each in forms] == ["plain", "split"]
+    assert [each.name for each in forms] == ["plain", "split", "float"]
 
 
 def test_layers_that_are_to_be_kept_are_not_split():
