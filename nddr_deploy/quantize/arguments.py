@@ -92,8 +92,8 @@ def add_quantize_arguments(parser: argparse.ArgumentParser) -> None:
         "--streams",
         default="auto",
         metavar="FORM",
-        help="what is done where NDDR joins streams of different range: plain, equalised or split; auto takes what "
-        "loses least (default: auto)",
+        help="what is done where NDDR joins streams of different range: plain, equalised, split or float (those layers "
+        "stay in higher precision); auto takes equalised unless another one is clearly better (default: auto)",
     )
     how.add_argument(
         "--reduce-range", action="store_true", help="7-bit weights, for processors without VNNI (default: 8)"

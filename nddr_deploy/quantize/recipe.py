@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
@@ -37,7 +38,7 @@ from nddr_deploy.quantize.mix import find_mix
 from nddr_deploy.quantize.progress import progress_bar
 from nddr_deploy.quantize.report import QuantizeReport
 from nddr_deploy.quantize.sensitivity import Sensitivity
-from nddr_deploy.quantize.streams import choose_form, disagreement_of
+from nddr_deploy.quantize.streams import Form, choose_form, disagreement_of, joining
 from nddr_deploy.quantize.trials import Trials
 from nddr_deploy.quantize.write import Made, write_model
 
@@ -133,7 +134,7 @@ def quantize_model(
     graph = read_model(source)
     manifest = manifest_of(graph, source=str(source))
     check_flat(graph)
-    check_layers(graph, aim, keep, streams)
+    check_layers(graph, aim, (*keep, *(joining(graph) if streams == "float" else ())), streams)
     promised = parse_budgets(budgets, manifest.tasks, labelled=data is not None)
     judging = open_judging(
         manifest,
@@ -154,7 +155,7 @@ def quantize_model(
         graph, judging, aim, method, percentile, keep, reduce_range, sure, search_limit, cache=cache, progress=progress
     )
     form, forms = choose_form(graph, streams, steps.calibrate, steps.disagreement, keep)
-    some = steps.search_trials(form.model)
+    some = steps.search_trials(form)
     whole = steps.all_samples(some)
     check_measured(promised, whole)
     mix = find_mix(
@@ -168,7 +169,7 @@ def quantize_model(
     )
     if sensitivity is not None and mix.sensitivity is not None:
         _write_sensitivity(mix.sensitivity, sensitivity)
-    made = Made(source, graph, judging, whole, mix, form.layers, promised, sure, aim, method, percentile)
+    made = Made(source, graph, judging, whole, mix, form, promised, sure, aim, method, percentile)
     path, card = write_model(final, best_attempt(final), made, progress=progress)
     measured = {each.name: each.disagreement for each in forms}
     done = QuantizeReport(source, path, card, measured, form.name, form.layers, mix.sensitivity, mix.outcome)
@@ -209,6 +210,7 @@ class _Steps:
         progress: bool,
     ) -> None:
         self._graph = graph
+        self._keep = frozenset(keep)
         self._judging = judging
         self._method = method
         self._percentile = percentile
@@ -222,7 +224,6 @@ class _Steps:
             target=target,
             run=partial(run_bytes, as_written=as_written),
             runtime=_runtime(as_written),
-            fixed=keep,
             reduce_range=reduce_range,
             sure=sure,
             folder=self._folder,
@@ -248,23 +249,27 @@ class _Steps:
                 progress=lambda: advance(1),
             )
 
-    def disagreement(self, graph: onnx.ModelProto) -> float:
-        """With the float model on some pictures of the judging, everything in the graph quantised."""
+    def disagreement(self, graph: onnx.ModelProto, keep: Collection[str]) -> float:
+        """With the float model on some pictures of the judging, everything in the graph quantised but these layers.
+
+        Infinite where nothing is left to quantise.
+        """
         if self._agreement is None:
             self._agreement = self._judging.agreement(COMPARED, run_bytes(self._graph.SerializeToString()))
         ranges = self.calibrate(graph, observed(graph, self._target))
-        return disagreement_of(self._make(graph, ranges, evaluation=self._agreement).changes(()))
+        trials = self._make(graph, ranges, evaluation=self._agreement, fixed=self._keep.union(keep))
+        return disagreement_of(trials.changes(())) if trials.layers else math.inf
 
-    def search_trials(self, graph: onnx.ModelProto) -> Trials:
-        """Trials of a graph on the samples of the search."""
-        ranges = self.calibrate(graph, observed(graph, self._target))
-        return self._make(graph, ranges, evaluation=self._searched)
+    def search_trials(self, form: Form) -> Trials:
+        """Trials of a form on the samples of the search."""
+        ranges = self.calibrate(form.model, observed(form.model, self._target))
+        return self._make(form.model, ranges, evaluation=self._searched, fixed=self._keep.union(form.keep))
 
     def all_samples(self, trials: Trials) -> Trials:
         """The same on all samples."""
         if len(self._searched) == len(self._judging.evaluation):
             return trials
-        return self._make(trials.model, trials.ranges, evaluation=self._judging.evaluation)
+        return self._make(trials.model, trials.ranges, evaluation=self._judging.evaluation, fixed=trials.fixed)
 
 
 def _runtime(as_written: bool) -> str:

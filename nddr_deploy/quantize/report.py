@@ -15,6 +15,7 @@ from nddr_deploy.quantize.search import Outcome
 from nddr_deploy.quantize.sensitivity import Sensitivity
 from nddr_deploy.tasks.base import MetricForm
 
+JOINING = "it joins streams, and in integers they lose more than its time is worth"
 NEEDED = "the budgets need it"  # why a layer stayed in float, where nothing else keeps it there
 
 

@@ -23,7 +23,6 @@ from nddr_deploy.evaluate.parity import Model, ParityReport, check_parity
 from nddr_deploy.evaluate.probe_images import probe_images
 from nddr_deploy.evaluate.sample_scores import compare
 from nddr_deploy.files import finished_files, sha256
-from nddr_deploy.graph.equalise import EqualisedLayer
 from nddr_deploy.graph.fp16 import to_fp16
 from nddr_deploy.graph.fp16_limits import Kept
 from nddr_deploy.graph.lint_rule import Target
@@ -33,8 +32,9 @@ from nddr_deploy.graph.ranges import scan_ranges
 from nddr_deploy.quantize.judging import Judging
 from nddr_deploy.quantize.mix import Mix
 from nddr_deploy.quantize.progress import progress_bar
-from nddr_deploy.quantize.report import NEEDED
+from nddr_deploy.quantize.report import JOINING, NEEDED
 from nddr_deploy.quantize.search import total_excess
+from nddr_deploy.quantize.streams import Form
 from nddr_deploy.quantize.trials import Trials
 
 SCANNED = 16  # pictures that decide what FP16 can hold
@@ -49,7 +49,7 @@ class Made:
     Attributes:
         source: the float model's file; `original` its graph.
         whole: trials on all samples.
-        equalised: what became of each NDDR layer.
+        form: what was done to the streams.
         budgets, sure: what was promised.
         method, percentile: of the calibration.
     """
@@ -59,7 +59,7 @@ class Made:
     judging: Judging
     whole: Trials
     mix: Mix
-    equalised: tuple[EqualisedLayer, ...]
+    form: Form
     budgets: Sequence[Budget]
     sure: bool
     target: Target
@@ -133,7 +133,7 @@ def _measure(
             chain=[Link(role="onnx", file=made.source.name, sha256=sha256(made.source))],
             calibration=_calibration(made),
             kept=kept,
-            equalisation=made.equalised,
+            equalisation=made.form.layers,
             evaluation=Evaluation.of(evaluation, made.judging.dataset),
             changes=changes,
             budgets=made.budgets,
@@ -157,8 +157,8 @@ def _search(mix: Mix, held: bool) -> Search:
 def _graph(made: Made) -> tuple[onnx.ModelProto, tuple[Kept, ...]]:
     """The graph for its target, and what stayed in higher precision."""
     quantised = made.whole.graph(made.mix.keep)
-    asked = set(made.mix.keep)
-    kept = tuple(Kept(each.node, NEEDED) if each.node in asked else each for each in quantised.kept)
+    reasons = {**dict.fromkeys(made.form.keep, JOINING), **dict.fromkeys(made.mix.keep, NEEDED)}
+    kept = tuple(Kept(each.node, reasons.get(each.node, each.reason)) for each in quantised.kept)
     if made.target != "tensorrt":
         return quantised.model, kept
     batch = manifest_of(made.original, source="the model").batch

@@ -15,7 +15,7 @@ from colour_network import layer, network, save, write_pictures
 from nddr_deploy.card.card_file import card_path, page_path
 from nddr_deploy.card.make import own_card
 from nddr_deploy.engines.run_bytes import run_bytes
-from nddr_deploy.errors import BudgetError, ConfigError, InputError, OutputError
+from nddr_deploy.errors import BudgetError, ConfigError, InputError, OutputError, UnsupportedError
 from nddr_deploy.graph.fp16 import to_fp16
 from nddr_deploy.graph.ranges import scan_ranges
 from nddr_deploy.quantize.__main__ import main
@@ -331,7 +331,7 @@ def test_a_metric_that_the_labels_say_nothing_of_is_told_as_not_measured(quantis
     assert (depth.before, depth.change) == (None, None)
 
 
-@pytest.mark.parametrize("form", ["equalised", "split"])
+@pytest.mark.parametrize("form", ["equalised", "split", "float"])
 def test_a_form_of_streams_that_nothing_is_there_for_is_refused(quantise, tmp_path, form):
     with pytest.raises(ConfigError, match="nothing joins streams"):
         quantise({"count": 1}, streams=form)
@@ -352,3 +352,19 @@ def test_a_cache_that_cannot_be_written_changes_nothing(quantise, monkeypatch, t
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
 
     assert quantise().path.exists()
+
+
+def test_layers_that_are_all_to_stay_in_float_are_refused_whoever_wants_it(quantise):
+    others = [layer(place, task) for place in ("stage", "last") for task in ("segmentation", "normals")]
+
+    with pytest.raises(UnsupportedError, match="every layer that can be is to stay in higher precision"):
+        quantise(keep=others, streams="float")
+
+
+def test_what_would_leave_nothing_to_quantise_is_not_chosen_by_itself(quantise):
+    others = [layer(place, task) for place in ("stage", "last") for task in ("segmentation", "normals")]
+
+    done = quantise(keep=others)
+
+    assert done.form != "float"
+    assert "float" not in done.forms

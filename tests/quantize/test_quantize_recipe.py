@@ -151,6 +151,27 @@ def test_every_form_of_the_streams_for_every_target(quantise, target, streams):
     assert all(np.isfinite(value).all() for value in outputs.values())
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_nddr_layers_may_stay_in_higher_precision(quantise, target):
+    done = quantise(target=target, streams="float", budgets=BUDGETS)
+
+    joining = {layer("fusion", task.name) for task in TASKS[:2]}
+    reasons = float_nodes(done.card)
+    assert {node for node, reason in reasons.items() if "it joins streams" in reason} == joining
+    assert done.card.search.met
+    assert all(head.met for head in done.card.heads if head.budget)
+    assert {each.precision for each in done.card.layers if each.node in joining} == {
+        "fp16" if target == "tensorrt" else "fp32"
+    }
+
+
+def test_nddr_layers_stay_in_float_by_themselves_where_integers_ruin_them(quantise):
+    done = quantise({"spoiled": [layer("fusion", "segmentation"), layer("fusion", "normals")]})
+
+    assert done.form == "float"
+    assert all(abs(head.change) < 0.03 for head in done.card.heads if head.metric == "PAcc")
+
+
 def test_streams_of_different_range_are_not_left_as_they_are(quantise):
     done = quantise({"scales": (1.0, 100.0)})
 
