@@ -61,7 +61,7 @@ def _stops(facts: Facts, backend: str, broken: Mapping[tuple[str, str], str]) ->
     if backend == "tensorrt":
         return _tensorrt(facts, broken)
     stop = _loads(facts.onnxruntime, "ONNX Runtime")
-    if stop or backend == "onnxruntime":
+    if stop or backend in ("onnxruntime", "onnxruntime-as-written"):
         return stop
     return _provider(facts, backend.removeprefix("onnxruntime-"))
 

@@ -30,7 +30,7 @@ def commands(diagnosis: Diagnosis) -> dict[str, Command]:
 def test_a_laptop_with_the_cpu_extra_runs_models_and_builds_graphs_but_does_not_train() -> None:
     found = commands(judge(cpu_machine()))
 
-    assert found["nddr-infer"].ways == ("onnxruntime", "openvino")
+    assert found["nddr-infer"].ways == ("onnxruntime", "onnxruntime-as-written", "openvino")
     assert found["nddr-infer"].stopped["tensorrt"] == "no NVIDIA GPU here"
     assert found["nddr-build"].ways == ("graphs (--graph)",)
     assert found["nddr-train"].stopped == {"nddr-train": "torch is not installed"}
