@@ -75,16 +75,19 @@ class ImageSet:
     def apart(self, every: int) -> tuple[ImageSet, ImageSet]:
         """The others, and every `every`-th picture: two sets without a common one.
 
+        A picture that is there several times, as in a video of something still, is left out of the first set.
+
         Raises:
             InputError: there are too few for both.
         """
         chosen = set(range(every - 1, len(self), every))
-        if not chosen or len(chosen) == len(self):
+        known = {self.hashes[place] for place in chosen}
+        rest = [place for place, value in enumerate(self.hashes) if value not in known]
+        if not chosen or not rest:
             raise InputError(
                 f"{self.about} are too few to keep every {every}th aside and judge on it. Give at least {every}, or "
                 "name others to judge on."
             )
-        rest = [place for place in range(len(self)) if place not in chosen]
         return self._part(rest, "{count} of {origin}"), self._part(sorted(chosen), "the other {count} of {origin}")
 
     def _part(self, places: Sequence[int], about: str) -> ImageSet:

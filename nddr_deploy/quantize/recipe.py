@@ -16,7 +16,7 @@ from nddr_deploy import optional
 from nddr_deploy.engines.machine import describe_machine
 from nddr_deploy.engines.run_bytes import run_bytes
 from nddr_deploy.errors import BudgetError
-from nddr_deploy.evaluate.budget import Budget, parse_budgets
+from nddr_deploy.evaluate.budget import parse_budgets
 from nddr_deploy.evaluate.sample_scores import EvaluationSet
 from nddr_deploy.files import finished_file
 from nddr_deploy.graph.calibration import Range
@@ -36,7 +36,7 @@ from nddr_deploy.quantize.checks import (
 from nddr_deploy.quantize.judging import Judging, open_judging
 from nddr_deploy.quantize.mix import find_mix
 from nddr_deploy.quantize.progress import progress_bar
-from nddr_deploy.quantize.report import QuantizeReport
+from nddr_deploy.quantize.report import QuantizeReport, head_text
 from nddr_deploy.quantize.sensitivity import Sensitivity
 from nddr_deploy.quantize.streams import Form, choose_form, disagreement_of, joining
 from nddr_deploy.quantize.trials import Trials
@@ -177,7 +177,7 @@ def quantize_model(
         with finished_file(report) as json_file:
             json_file.write_text(json.dumps(done.to_dict(), indent=1) + "\n")
     if path != final:
-        raise BudgetError(_missed(done, final, promised))
+        raise BudgetError(_missed(done, final))
     return done
 
 
@@ -285,11 +285,8 @@ def _write_sensitivity(found: Sensitivity, prefix: str | os.PathLike[str]) -> No
     found.draw(f"{os.fspath(prefix)}.png")
 
 
-def _missed(done: QuantizeReport, final: Path, budgets: Sequence[Budget]) -> str:
-    missed = [head for head in done.card.heads if head.met is False]
-    told = "; ".join(
-        f"{head.budget} became {head.task}.{head.metric} {head.before:.4g} -> {head.after:.4g}" for head in missed
-    )
+def _missed(done: QuantizeReport, final: Path) -> str:
+    told = "; ".join(f"{head.budget}: {head_text(head)}" for head in done.card.heads if head.met is False)
     return (
         f"{final} was not written: no mix of integer and float layers that was tried meets every budget ({told}). The "
         f"best attempt is {done.path}. Allow more, or raise --max-trials if it was set."

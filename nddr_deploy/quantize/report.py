@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nddr_deploy.card.schema import Card
+from nddr_deploy.card.schema import Card, HeadMetric
 from nddr_deploy.evaluate.change import change_text
 from nddr_deploy.graph.equalise import EqualisedLayer
 from nddr_deploy.quantize.search import Outcome
@@ -104,17 +104,20 @@ class QuantizeReport:
         for head in self.card.heads:
             if not head.headline and head.budget is None:
                 continue
-            form = MetricForm(head.unit, head.higher_is_better)  # type: ignore[arg-type]
-            change = "not measured" if head.change is None else change_text(head.change, form)
-            between = ""
-            if head.low is not None and head.high is not None:
-                between = f" (95 %: {change_text(head.low, form)} to {change_text(head.high, form)})"
             verdict = "" if head.budget is None else f"; budget {head.budget} {'met' if head.met else 'MISSED'}"
-            was = ""
-            if head.before is not None and head.after is not None:
-                was = f"{head.before:.4g} -> {head.after:.4g}, "
-            lines.append(f"head     {head.task}.{head.metric}: {was}{change}{between}{verdict}")
+            lines.append(f"head     {head.task}.{head.metric}: {head_text(head)}{verdict}")
         return lines
+
+
+def head_text(head: HeadMetric) -> str:
+    """`0.8906 -> 0.8803, -1.03 points (95 %: -1.42 points to -0.68 points)`."""
+    if head.before is None or head.after is None or head.change is None:
+        return "not measured"
+    form = MetricForm(head.unit, head.higher_is_better)  # type: ignore[arg-type]
+    text = f"{head.before:.4g} -> {head.after:.4g}, {change_text(head.change, form)}"
+    if head.low is None or head.high is None:
+        return text
+    return f"{text} (95 %: {change_text(head.low, form)} to {change_text(head.high, form)})"
 
 
 def _indented(text: str) -> list[str]:

@@ -62,7 +62,12 @@ def test_an_impossible_budget_leaves_the_best_attempt_and_says_so(command, tmp_p
     assert status == 1
     assert out == ""
     assert told.count("error:") == 1
-    for part in ("model.int8.onnx was not written", f"The best attempt is {ATTEMPT}.onnx", "normals=0 became", "->"):
+    for part in (
+        "model.int8.onnx was not written",
+        f"The best attempt is {ATTEMPT}.onnx",
+        "normals=0: 0 -> ",
+        "degrees (95 %: ",
+    ):
         assert part in told
     assert names(tmp_path) == sorted(
         ["model.onnx", "report.json", f"{ATTEMPT}.onnx", f"{ATTEMPT}.card.json", f"{ATTEMPT}.card.html"]
@@ -140,8 +145,15 @@ def test_a_file_that_misses_what_its_trials_met_does_not_get_the_final_name(quan
     assert "the file itself, judged on all samples, misses one" in card.search.about
 
 
-@pytest.mark.parametrize("step", ["make_card", "render", "worst_pictures", "compare"])
-@pytest.mark.parametrize("error", [KeyboardInterrupt, InputError])
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        ("make_card", KeyboardInterrupt),
+        ("render", KeyboardInterrupt),
+        ("render", InputError),
+        ("compare", KeyboardInterrupt),
+    ],
+)
 def test_a_run_that_is_stopped_in_the_middle_leaves_nothing_new(quantise, tmp_path, monkeypatch, step, error):
     quantise()
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}

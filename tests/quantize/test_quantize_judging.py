@@ -61,6 +61,16 @@ def test_too_few_pictures_for_both_are_refused(judging, tmp_path):
         judging(write_pictures(tmp_path / "pictures", 3))
 
 
+def test_pictures_that_are_there_twice_are_not_in_both_parts(judging, tmp_path):
+    folder = write_pictures(tmp_path / "pictures", 8)
+    (folder / "000.png").write_bytes((folder / "003.png").read_bytes())  # of which the latter is kept aside
+
+    found = judging(folder)
+
+    assert found.evaluation.names == ("003.png", "007.png")
+    assert found.calibration.names == tuple(f"{place:03}.png" for place in (1, 2, 4, 5, 6))
+
+
 def test_other_pictures_are_judged_by_the_float_models_results(judging, tmp_path, model):
     found = judging(write_pictures(tmp_path / "one", 3), images=str(write_pictures(tmp_path / "two", 2, first=50)))
 
