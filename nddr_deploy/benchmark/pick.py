@@ -18,6 +18,7 @@ from nddr_deploy.benchmark.progress import Progress
 from nddr_deploy.benchmark.turns import Turns
 from nddr_deploy.card.card_file import card_path
 from nddr_deploy.card.make import update_card, write_card
+from nddr_deploy.data import DATASETS
 from nddr_deploy.engines import open_engine
 from nddr_deploy.engines.machine import default_threads, describe_machine
 from nddr_deploy.errors import BudgetError, ConfigError
@@ -58,7 +59,8 @@ def pick(
         int8: the int8 form; None looks beside the model, see `find_contenders`.
         against: choose among these cases only, all of which must run.
         data, split, options: labelled data to judge on; None takes what the card names.
-        images: pictures without labels instead, on which the FP32 model's results are the truth.
+        images: pictures to judge on without labels (of a data set, too: `split` and `options` are then its own), on
+            which the FP32 model's results are the truth.
         limit: at most so many samples; None is as many as the card's, or 300.
         threads: of a pass; None is `machine.default_threads()`.
         rounds: how often the cases take turns.
@@ -139,8 +141,8 @@ def _check(
 ) -> None:
     if data is not None and images is not None:
         raise ConfigError("--data and --images both name what is judged on. Give one of them.")
-    if data is None and options:
-        raise ConfigError(f"The options {', '.join(options)} are of --data, which was not given.")
+    if data is None and images not in DATASETS and options:
+        raise ConfigError(f"The options {', '.join(options)} are of a data set to judge on, and none was given.")
     if rounds < 1 or not seconds_per_case > 0:
         raise ConfigError(f"rounds and seconds_per_case must be above zero; got {rounds}, {seconds_per_case}.")
     for name, value in (("limit", limit), ("threads", threads)):

@@ -8,7 +8,7 @@ from typing import Any
 
 from nddr_deploy.card.progress import shown
 from nddr_deploy.card.schema import Card, DataSet
-from nddr_deploy.data import open_dataset
+from nddr_deploy.data import DATASETS, open_dataset
 from nddr_deploy.data.remembered import Remembered
 from nddr_deploy.engines.base import Engine
 from nddr_deploy.errors import ConfigError, InputError, NddrError
@@ -70,7 +70,7 @@ def open_judge(
         )
     promised = parse_budgets(texts, manifest.tasks, labelled=images is None)
     if images is not None:
-        evaluation, dataset = _pictures(images, reference, limit or LIMIT, progress=progress), None
+        evaluation, dataset = _pictures(images, split, options, reference, limit or LIMIT, progress=progress), None
     else:
         dataset = _wanted(card, data, split, options)
         count = limit or (card.evaluation.samples if data is None and card and card.evaluation else LIMIT)
@@ -106,8 +106,11 @@ def _labelled(wanted: DataSet, reference: Engine, limit: int) -> EvaluationSet:
     return EvaluationSet.labelled_data(reference.manifest, samples, limit=limit, fit=wanted.fit, about=about)
 
 
-def _pictures(images: str, reference: Engine, limit: int, *, progress: bool) -> EvaluationSet:
+def _pictures(
+    images: str, split: str, options: Mapping[str, Any] | None, reference: Engine, limit: int, *, progress: bool
+) -> EvaluationSet:
+    chosen = options if images in DATASETS else None
     with shown(progress, "reading", limit) as told:
-        found = open_images(images, reference.manifest, limit=limit, progress=told)
+        found = open_images(images, reference.manifest, limit=limit, split=split, options=chosen or {}, progress=told)
     with shown(progress, "FP32", len(found)) as told:
         return EvaluationSet.against(reference.manifest, reference.infer, found, about=found.about, progress=told)

@@ -110,7 +110,6 @@ class PickReport:
                 "precision": best.case.precision,
                 "why": self.decision.why,
                 "rivals": [rival.label for rival in self.decision.rivals],
-                "command": self.command,
             },
             "card": self.card.name,
         }

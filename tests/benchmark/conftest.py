@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # for `gpu_steps`
+sys.path.append(str(Path(__file__).parents[1] / "card"))  # for `card_subjects`
 
 
 @pytest.fixture(scope="session")
