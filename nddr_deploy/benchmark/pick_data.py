@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nddr_deploy.card.progress import shown
 from nddr_deploy.card.schema import Card, DataSet
 from nddr_deploy.data import DATASETS, open_dataset
 from nddr_deploy.data.remembered import Remembered
@@ -15,6 +14,7 @@ from nddr_deploy.errors import ConfigError, InputError, NddrError
 from nddr_deploy.evaluate.budget import Budget, parse_budgets
 from nddr_deploy.evaluate.sample_scores import EvaluationSet
 from nddr_deploy.inference.image_set import open_images
+from nddr_deploy.progress import progress_bar
 
 LIMIT = 300  # samples, where neither the user nor a card says
 GIVE = "Give --data NAME --split NAME, or --images with pictures of your own."
@@ -110,7 +110,7 @@ def _pictures(
     images: str, split: str, options: Mapping[str, Any] | None, reference: Engine, limit: int, *, progress: bool
 ) -> EvaluationSet:
     chosen = options if images in DATASETS else None
-    with shown(progress, "reading", limit) as told:
+    with progress_bar("reading", limit, shown=progress) as told:
         found = open_images(images, reference.manifest, limit=limit, split=split, options=chosen or {}, progress=told)
-    with shown(progress, "FP32", len(found)) as told:
+    with progress_bar("FP32", len(found), shown=progress) as told:
         return EvaluationSet.against(reference.manifest, reference.infer, found, about=found.about, progress=told)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from nddr_deploy.card.figures import allowed_text, change_text, value_text
-from nddr_deploy.card.progress import shown
 from nddr_deploy.card.schema import Card, HeadMetric
 from nddr_deploy.card.verification import Check
 from nddr_deploy.data import open_dataset
@@ -15,6 +14,7 @@ from nddr_deploy.errors import NddrError
 from nddr_deploy.evaluate.sample_scores import EvaluationSet
 from nddr_deploy.inference.image_set import open_images
 from nddr_deploy.preprocess import FitMode
+from nddr_deploy.progress import progress_bar
 
 FRAMES = 100  # of the user's pictures, where the card names no number
 REPEATED = 1e-6  # of the value: sums in another order
@@ -69,9 +69,9 @@ def pictures(
     """
     known = card.evaluation.samples if card.evaluation is not None else FRAMES
     wanted = known if limit is None else limit
-    with shown(progress, "reading", wanted) as told:
+    with progress_bar("reading", wanted, shown=progress) as told:
         found = open_images(images, engine.manifest, limit=wanted, progress=told)
-    with shown(progress, "FP32", len(found)) as told:
+    with progress_bar("FP32", len(found), shown=progress) as told:
         return EvaluationSet.against(fp32.manifest, fp32.infer, found, about=found.about, progress=told)
 
 
@@ -95,7 +95,7 @@ def check_metrics(
     """
     if isinstance(evaluation, str):
         return (Check("metrics", "every head", "", "", "skipped", evaluation),)
-    with shown(progress, "metrics", len(evaluation)) as told:
+    with progress_bar("metrics", len(evaluation), shown=progress) as told:
         scores = evaluation.score(engine.infer, progress=told).result()
     then = card.evaluation
     same = then is not None and evaluation.labelled == then.labelled and evaluation.fingerprint == then.sha256

@@ -15,7 +15,6 @@ from nddr_deploy.card.function_checks import NO_NUMBERS, REPEATED, check_parity_
 from nddr_deploy.card.latency import ROUNDS, Timed, time_engines
 from nddr_deploy.card.measured import Latency, LatencyCase
 from nddr_deploy.card.metric_checks import check_metrics, data_of_card, labelled, pictures
-from nddr_deploy.card.progress import shown
 from nddr_deploy.card.schema import Card
 from nddr_deploy.card.verification import PARTS, Check, Verification
 from nddr_deploy.engines import open_engine
@@ -23,6 +22,7 @@ from nddr_deploy.engines.machine import available_cores, describe_machine
 from nddr_deploy.engines.table import SUFFIXES
 from nddr_deploy.errors import ConfigError, ModelFileError
 from nddr_deploy.evaluate.sample_scores import EvaluationSet
+from nddr_deploy.progress import progress_bar
 
 SECONDS = 1.0  # of measuring, each of the two cases
 
@@ -148,7 +148,7 @@ def _latency(
     if threads is None and card.latency is not None:
         threads = max(1, min(card.latency.threads, available_cores()))
     cases = [case] if reference is None else [Timed(reference), case]
-    with shown(progress, "latency", ROUNDS * len(cases)) as told:
+    with progress_bar("latency", ROUNDS * len(cases), shown=progress) as told:
         measured = time_engines(cases, threads=threads, rounds=ROUNDS, seconds=SECONDS, progress=told)
     now = measured.cases[-1]
     before = "–" if then is None else f"{then.median_ms:.2f} ms"

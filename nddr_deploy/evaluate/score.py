@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import nullcontext
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from nddr_deploy.data.base import Dataset
@@ -14,9 +10,10 @@ from nddr_deploy.errors import InputError
 from nddr_deploy.evaluate.run_samples import run_samples
 from nddr_deploy.evaluate.shared_tasks import shared_tasks
 from nddr_deploy.preprocess import FitMode
+from nddr_deploy.progress import progress_bar
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    pass
 
 Scores = dict[str, dict[str, float]]
 
@@ -54,13 +51,12 @@ def score(
     count = samples_to_score(dataset, limit)
     metrics = {task.name: task.metric() for task in tasks}
     samples = (dataset[index] for index in range(count))
-    with _bar(count) if progress and sys.stderr.isatty() else nullcontext() as bar:
+    with progress_bar("evaluate", count, shown=progress) as advance:
         for result in run_samples(engine.infer, samples, engine.manifest, fit):
             decoded = result.decoded()
             for name, metric in metrics.items():
                 metric.update(decoded[name], np.asarray(result.sample.targets[name]))
-            if bar is not None:
-                bar.update(bar.task_ids[0], advance=1)
+            advance(1)
     return {name: metric.result() for name, metric in metrics.items()}
 
 
@@ -72,13 +68,3 @@ def samples_to_score(dataset: Dataset, limit: int | None) -> int:
             f"There is nothing to score: the data set has {len(dataset)} samples and the limit is {limit}."
         )
     return count
-
-
-def _bar(count: int) -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("evaluate"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    bar.add_task("evaluate", total=count)
-    return bar

@@ -16,7 +16,7 @@ from nddr_deploy.evaluate.sample_scores import EvaluationSet
 from nddr_deploy.inference.image_set import ImageSet, check_disjoint, hashes_of, open_images
 from nddr_deploy.manifest import Manifest
 from nddr_deploy.preprocess import Image
-from nddr_deploy.quantize.progress import progress_bar
+from nddr_deploy.progress import progress_bar
 
 KEPT_ASIDE = 4  # every fourth picture of the calibration is judged on, where nothing else is named
 

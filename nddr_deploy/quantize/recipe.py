@@ -24,6 +24,7 @@ from nddr_deploy.graph.flat import check_flat
 from nddr_deploy.graph.lint_rule import Target
 from nddr_deploy.graph.metadata import manifest_of, read_model
 from nddr_deploy.graph.quantize import observed
+from nddr_deploy.progress import progress_bar
 from nddr_deploy.quantize.cache import cache_folder, calibrated
 from nddr_deploy.quantize.checks import (
     check_layers,
@@ -35,7 +36,6 @@ from nddr_deploy.quantize.checks import (
 )
 from nddr_deploy.quantize.judging import Judging, open_judging
 from nddr_deploy.quantize.mix import find_mix
-from nddr_deploy.quantize.progress import progress_bar
 from nddr_deploy.quantize.report import QuantizeReport, head_text
 from nddr_deploy.quantize.sensitivity import Sensitivity
 from nddr_deploy.quantize.streams import Form, choose_form, disagreement_of, joining

@@ -12,7 +12,7 @@ import numpy as np
 from nddr_deploy.errors import ConfigError
 from nddr_deploy.evaluate.budget import Budget
 from nddr_deploy.evaluate.change import Change
-from nddr_deploy.quantize.progress import progress_bar
+from nddr_deploy.progress import progress_bar
 from nddr_deploy.quantize.sensitivity import Sensitivity
 from nddr_deploy.quantize.trials import Trials
 

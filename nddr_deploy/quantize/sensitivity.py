@@ -13,7 +13,7 @@ import numpy as np
 
 from nddr_deploy.evaluate.change import change_text
 from nddr_deploy.files import finished_file
-from nddr_deploy.quantize.progress import progress_bar
+from nddr_deploy.progress import progress_bar
 from nddr_deploy.quantize.trials import Trials
 from nddr_deploy.tasks.base import Array, MetricForm
 

@@ -29,9 +29,9 @@ from nddr_deploy.graph.lint_rule import Target
 from nddr_deploy.graph.metadata import manifest_of, write_manifest
 from nddr_deploy.graph.quantize_lint import lint
 from nddr_deploy.graph.ranges import scan_ranges
+from nddr_deploy.progress import progress_bar
 from nddr_deploy.quantize.judging import Judging
 from nddr_deploy.quantize.mix import Mix
-from nddr_deploy.quantize.progress import progress_bar
 from nddr_deploy.quantize.report import JOINING, NEEDED
 from nddr_deploy.quantize.search import total_excess
 from nddr_deploy.quantize.streams import Form
