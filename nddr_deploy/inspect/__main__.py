@@ -43,12 +43,15 @@ def _main(argv: Sequence[str]) -> int:
     add_import_arguments(parser)
     options = parser.parse_args(argv)
 
+    from nddr_deploy.errors import ConfigError
     from nddr_deploy.files import check_place, finished_file
     from nddr_deploy.inspect.recipe import inspect_model
 
     files = list(filter(None, (options.json, options.csv, options.heatmap)))
     for path in files:
         check_place(path)
+    if options.heatmap and not options.heatmap.endswith(".png"):
+        raise ConfigError(f"heatmap: {options.heatmap} should end in .png; it is drawn as that.")
     report = inspect_model(
         options.model,
         images=options.images,

@@ -81,6 +81,8 @@ def inspect_model(
         raise ConfigError(f"images, data: got both, {images} and {data}. Give one of them.")
     if data is not None and data not in DATASETS:
         raise unknown_choice("data", data, DATASETS)
+    if data is None and options:
+        raise ConfigError(f"The options {', '.join(options)} are of a data set, and none was given. Add --data.")
     if limit < 1:
         raise ConfigError(f"limit: got {limit}; expected a whole number from 1.")
     path = Path(model)

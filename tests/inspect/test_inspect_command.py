@@ -174,6 +174,7 @@ def test_an_open_size_and_batch_are_measured_at_the_size_asked_for() -> None:
         ({"limit": 0}, "limit: got 0"),
         ({"images": "x", "data": "rooms"}, "got both, x and rooms"),
         ({"data": "room"}, "Did you mean 'rooms'"),
+        ({"options": {"count": 3}}, "count are of a data set"),
         ({"assume": {"bn": "after-relu"}}, "is no checkpoint of other code"),
     ],
 )
@@ -194,6 +195,16 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(
 
     assert (status, out) == (2, "")
     assert err.startswith("error: The folder /nowhere does not exist.")
+
+
+def test_a_heat_map_of_another_format_is_refused_before_the_work(
+    triple: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = run(capsys, triple, "--heatmap", str(tmp_path / "map.txt"))
+
+    assert (status, out) == (2, "")
+    assert err.startswith("error: heatmap: ")
+    assert not (tmp_path / "map.txt").exists()
 
 
 def test_pictures_that_are_not_there_are_refused(triple: Path) -> None:
