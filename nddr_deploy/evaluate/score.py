@@ -12,9 +12,6 @@ from nddr_deploy.evaluate.shared_tasks import shared_tasks
 from nddr_deploy.preprocess import FitMode
 from nddr_deploy.progress import progress_bar
 
-if TYPE_CHECKING:
-    pass
-
 Scores = dict[str, dict[str, float]]
 
 
