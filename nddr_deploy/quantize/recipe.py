@@ -154,7 +154,7 @@ def quantize_model(
     steps = _Steps(
         graph, judging, aim, method, percentile, keep, reduce_range, sure, search_limit, cache=cache, progress=progress
     )
-    form, forms = choose_form(graph, streams, steps.calibrate, steps.disagreement, keep)
+    form, forms = choose_form(graph, streams, steps.calibrate, steps.disagreement, keep, searched=bool(promised))
     some = steps.search_trials(form)
     whole = steps.all_samples(some)
     check_measured(promised, whole)

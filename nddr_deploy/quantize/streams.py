@@ -52,6 +52,8 @@ def choose_form(
     calibrate: Calibrate,
     disagreement: Disagreement,
     keep: Collection[str] = (),
+    *,
+    searched: bool = False,
 ) -> tuple[Form, tuple[Form, ...]]:
     """The form that was asked for; with "auto", equalised where it can be and another is not clearly better.
 
@@ -62,6 +64,7 @@ def choose_form(
         disagreement: of a graph, everything in it quantised but layers of these names, with the float model; infinite
             where nothing is left to quantise.
         keep: names of nodes that stay in float.
+        searched: a search for the fewest layers in float follows, which "auto" then leaves NDDR layers to, too.
 
     Returns:
         The form, and all that were looked at.
@@ -82,7 +85,7 @@ def choose_form(
     named = any(name in keep for layer in layers for name in layer.convolutions.values())
     if layers and not named and not any(layer.between for layer in layers):
         wanted.append("split")  # after which nodes that were named would be others
-    if layers:
+    if layers and not searched:
         wanted.append("float")
     forms = [_form(name, model, layers, calibrate) for name in wanted]
     if forms[0].name == "equalised" and not any(layer.applied for layer in forms[0].layers):

@@ -73,6 +73,15 @@ def test_equalised_streams_are_taken_unless_another_form_is_clearly_better(equal
     }
 
 
+def test_a_search_that_follows_decides_about_nddr_layers_one_by_one() -> None:
+    told = Told(equalised=1.0, plain=1.0, split=1.0, float=0.1)
+
+    form, forms = choose_form(network(scales=UNEQUAL), "auto", ranges, told, searched=True)
+
+    assert form.name == "equalised"
+    assert "float" not in [each.name for each in forms]
+
+
 @pytest.mark.parametrize(("left", "expected"), [(0.4, "float"), (0.6, "equalised")])
 def test_nddr_layers_stay_in_float_where_that_halves_what_is_lost(left, expected):
     form, _ = chosen(Told(equalised=1.0, plain=1.0, split=1.0, float=left))
