@@ -107,13 +107,10 @@ def decide(judged: Sequence[Judged]) -> Decision | None:
             f"budgets (at most {best.used:.0%} of one, against {fastest.used:.0%})"
         )
     first = judged[0]
-    speed = (
-        f"{best.speedup.median:.2f} ({best.speedup.min:.2f} to {best.speedup.max:.2f}) times {first.case.label}"
-        if best is not first
-        else "what the others are compared with"
-    )
+    speed = f"{best.speedup.median:.2f} ({best.speedup.min:.2f} to {best.speedup.max:.2f}) times {first.case.label}"
+    why = f"{among}." if best is first else f"{speed}; {among}."
     rivals = [each.case for each in holding if each is not best and ratios(best.passes_s, each.passes_s).max >= 1]
-    return Decision(best, f"{speed}; {among}.", tuple(rivals))
+    return Decision(best, why, tuple(rivals))
 
 
 def _as_fast(each: Judged, fastest: Judged) -> bool:

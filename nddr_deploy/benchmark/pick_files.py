@@ -55,13 +55,13 @@ def find_contenders(
         ModelFileError: a file cannot be used.
     """
     path = Path(model)
-    if path.suffix.lower() == ".onnx" and path.is_file() and OnnxFile.read(path).precision != "fp32":
+    if path.suffix.lower() != ".onnx":
+        raise ConfigError(f"{path}: --pick starts from the exported model (.onnx); engines beside it take part.")
+    if OnnxFile.read(path).precision != "fp32":
         raise ConfigError(
             f"{path} is no FP32 model, which --pick compares with. Give the model that it was made from; this file "
             "then takes part as --int8, or by itself where it is named MODEL.int8.onnx."
         )
-    if path.suffix.lower() == ".trt":
-        raise ConfigError(f"{path}: --pick starts from the exported model (.onnx); engines beside it take part.")
     not_run: dict[str, str] = {}
     subject = Subject.read(path, int8=int8) if int8 is not None else _with_int8(path, not_run)
     if against is not None:

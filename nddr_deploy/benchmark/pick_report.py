@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -56,6 +57,13 @@ class PickReport:
         variables = [f"{name}={value}" for name, value in case.environment.items()]
         return shlex.join([*variables, *words, "--input", "INPUT", "--output", "OUTPUT"])
 
+    @property
+    def not_run(self) -> dict[str, str]:
+        """What took no part, and why; files by their names."""
+        folder = self.contenders.subject.path.parent
+        beside = "" if folder == Path() else f"{folder}{os.sep}"
+        return {name: reason.replace(beside, "") for name, reason in self.contenders.not_run.items()}
+
     def facts(self) -> list[str]:
         """The lines above the table: what was measured, on what, and what could not be."""
         model, evaluation = self.manifest, self.judge.evaluation
@@ -70,7 +78,7 @@ class PickReport:
             f"{self.machine.cpu}, {threads} a pass, {time}; {' '.join(self.machine.flags)}",
             f"judged on {evaluation.about}, {truth}, against FP32 in onnxruntime",
             f"budgets: {budgets}{', at the worse end of the 95 % interval, too' if self.judge.sure else ''}",
-            *(f"not run: {name}: {reason}" for name, reason in self.contenders.not_run.items()),
+            *(f"not run: {name}: {reason}" for name, reason in self.not_run.items()),
         ]
 
     def conclusion(self) -> list[str]:
@@ -103,7 +111,7 @@ class PickReport:
             "budgets": [budget.text for budget in self.judge.budgets],
             "sure": self.judge.sure,
             "cases": [_case(each, chosen=each is best) for each in self.judged],
-            "not_run": dict(self.contenders.not_run),
+            "not_run": self.not_run,
             "choice": {
                 "file": best.case.path.name,
                 "backend": best.case.backend,
