@@ -8,8 +8,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from nddr_deploy.errors import ModelFileError
+from nddr_deploy.errors import ModelFileError, UnsupportedError
 from nddr_deploy.graph.flat import check_flat, constants_as_weights, keep_weights, replace_nodes
+from nddr_deploy.graph.lint_grids import INTEGER_FORM
 from nddr_deploy.tasks.base import Array
 
 HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -26,10 +27,16 @@ def in_float(model: onnx.ModelProto) -> onnx.ModelProto:
         model: with one flat graph; left as it was. One in float32 is returned itself.
 
     Raises:
-        ModelFileError, UnsupportedError: the graph is not flat; or a scale is no weight of the model.
+        ModelFileError, UnsupportedError: the graph is not flat, or of operations on integers; or a scale is no weight
+            of the model.
     """
     check_flat(model)
     types = {node.op_type for node in model.graph.node}
+    if integers := sorted(types & INTEGER_FORM):
+        raise UnsupportedError(
+            f"The model computes in integers itself ({', '.join(integers)}), so its weights stand for no float graph. "
+            "Give the file that it was made from, or one with Q/DQ pairs."
+        )
     if "DequantizeLinear" not in types and not _has_halves(model):
         return model
     plain = onnx.ModelProto()

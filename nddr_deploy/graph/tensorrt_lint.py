@@ -53,9 +53,11 @@ def check_for_tensorrt(model: onnx.ModelProto, *, precision: str, major: int, so
 def _check_operators(model: onnx.ModelProto, major: int, source: str) -> None:
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if major == 8 and opset > LAST_OPSET_8:
+        quantised = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+        again = "Quantise with --target tensorrt8" if quantised else f"Export it with --opset {LAST_OPSET_8}"
         raise UnsupportedError(
-            f"{source} has opset {opset}; TensorRT 8 reads ONNX up to opset {LAST_OPSET_8}. Export it with --opset "
-            f"{LAST_OPSET_8}, or use TensorRT 10 or later."
+            f"{source} has opset {opset}; TensorRT 8 reads ONNX up to opset {LAST_OPSET_8}. {again}, or use TensorRT "
+            "10 or later."
         )
     for node in model.graph.node:
         if node.domain == "com.microsoft":

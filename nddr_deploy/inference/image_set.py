@@ -161,15 +161,18 @@ def open_images(
         return Fit.of((picture.shape[0], picture.shape[1]), size_hw).apply(picture, padding)
 
     found, names, hashes = [], [], []
+    why = ""
     for number, picture in _each(stock, numbers):
-        if picture is not None:
+        if isinstance(picture, InputError):
+            why = why or f" ({str(picture).rstrip('.')})"
+        else:
             found.append(number)
             names.append(picture[0])
             hashes.append(_hash(lay(picture[1])))
         if progress is not None:
             progress(1)
     if not found:
-        raise InputError(f"None of {name} can be read. Give a folder of pictures, a video, or a data set.")
+        raise InputError(f"None of {name} can be read{why}. Give a folder of pictures, a video, or a data set.")
     broken = len(numbers) - len(found)
     origin = name + (f" ({broken} cannot be read)" if broken else "")
     return ImageSet(stock, found, names, hashes, lay, size_hw, origin)
@@ -202,16 +205,16 @@ def _hash(image: Image) -> str:
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
-def _each(stock: Stock, numbers: Sequence[int]) -> Iterator[tuple[int, tuple[str, Image] | None]]:
-    """Every number with its picture, or None where that cannot be read."""
+def _each(stock: Stock, numbers: Sequence[int]) -> Iterator[tuple[int, tuple[str, Image] | InputError]]:
+    """Every number with its picture, or why that cannot be read."""
     if isinstance(stock, _Video):
         yield from zip(numbers, stock.read(numbers), strict=True)
         return
     for number in numbers:
         try:
             yield number, next(iter(stock.read([number])))
-        except InputError:
-            yield number, None
+        except InputError as error:
+            yield number, error
 
 
 def _spread(total: int, limit: int) -> list[int]:

@@ -56,6 +56,14 @@ def test_opsets_above_17_are_not_for_tensorrt_8() -> None:
 # Int8
 
 
+def test_a_quantised_model_of_a_later_opset_is_to_be_quantised_for_tensorrt_8() -> None:
+    model = quantised()
+    model.opset_import[0].version = 19
+
+    with pytest.raises(UnsupportedError, match="up to opset 17. Quantise with --target tensorrt8, or use TensorRT 10"):
+        check(model, "int8", 8)
+
+
 @pytest.mark.parametrize("major", [8, 10, 11])
 def test_signed_symmetric_pairs_are_taken_for_int8(major: int) -> None:
     check(quantised("vgg"), "int8", major)

@@ -8,7 +8,7 @@ import pytest
 from graph_subjects import exported, quantised, ranges_of, run, small
 from onnx import TensorProto, helper, numpy_helper
 
-from nddr_deploy.errors import ModelFileError
+from nddr_deploy.errors import ModelFileError, UnsupportedError
 from nddr_deploy.evaluate.probe_images import probe_images
 from nddr_deploy.graph.fp16 import to_fp16
 from nddr_deploy.graph.in_float import in_float
@@ -91,4 +91,11 @@ def test_a_computed_scale_is_refused() -> None:
     onnx.checker.check_model(model)
 
     with pytest.raises(ModelFileError, match="'computed' of DequantizeLinear node 'weights' is computed"):
+        in_float(model)
+
+
+def test_operations_on_integers_stand_for_no_float_graph() -> None:
+    model = small([helper.make_node("ConvInteger", ["x", "w"], ["y"])], {"w": np.ones((1, 1, 1, 1), np.uint8)})
+
+    with pytest.raises(UnsupportedError, match=r"in integers itself \(ConvInteger\)"):
         in_float(model)

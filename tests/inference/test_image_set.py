@@ -92,6 +92,14 @@ def test_broken_pictures_are_left_out_and_counted(folder: Path, manifest: Manife
     assert len(list(images)) == 6
 
 
+def test_of_pictures_that_are_all_broken_the_first_reason_is_told(folder: Path, manifest: Manifest) -> None:
+    for path in folder.iterdir():
+        path.write_bytes(b"no picture")
+
+    with pytest.raises(InputError, match=r"None of 8 pictures of .* can be read \(.*0\.png is not a picture"):
+        opened(folder, manifest)
+
+
 def test_a_fingerprint_changes_with_one_pixel_and_not_with_names(folder: Path, manifest: Manifest) -> None:
     before = opened(folder, manifest)
     (folder / "0.png").rename(folder / "zero.png")
