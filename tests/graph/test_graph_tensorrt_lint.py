@@ -60,7 +60,7 @@ def test_a_quantised_model_of_a_later_opset_is_to_be_quantised_for_tensorrt_8() 
     model = quantised()
     model.opset_import[0].version = 19
 
-    with pytest.raises(UnsupportedError, match="up to opset 17. Quantise with --target tensorrt8, or use TensorRT 10"):
+    with pytest.raises(UnsupportedError, match=r"up to opset 17. Quantise with --target tensorrt8, or use TensorRT 10"):
         check(model, "int8", 8)
 
 
