@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from nddr_deploy import optional
 from nddr_deploy.errors import ConfigError, unknown_choice
-from nddr_deploy.graph.flat import check_flat
+from nddr_deploy.graph.flat import check_flat, drop_unused
 from nddr_deploy.graph.statistics import Figure, Run, measure
 from nddr_deploy.preprocess import Image
 from nddr_deploy.tasks.base import Array
@@ -179,7 +179,8 @@ def _groups(model: onnx.ModelProto, tensors: Sequence[str], batches: Iterable[Im
 
 def _with_sizes(model: onnx.ModelProto, tensors: Collection[str]) -> bytes:
     """A model whose outputs are, per tensor `x`, "size of x": how many values it has."""
-    renamed = onnx.ModelProto.FromString(_with_outputs(model, ()))
+    renamed = onnx.ModelProto.FromString(_with_outputs(model, tensors))
+    del renamed.graph.output[:]
     for name in tensors:
         renamed.graph.node.append(helper.make_node("Size", [name], [f"size of {name}"]))
         renamed.graph.output.append(helper.make_tensor_value_info(f"size of {name}", TensorProto.INT64, []))
@@ -192,4 +193,5 @@ def _with_outputs(model: onnx.ModelProto, tensors: Collection[str]) -> bytes:
     opened.CopyFrom(model)
     del opened.graph.output[:], opened.graph.value_info[:]
     opened.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors)
+    drop_unused(opened.graph)  # what comes after them would be computed, too
     return bytes(opened.SerializeToString())

@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from nddr_deploy.errors import ConfigError, InputError
-from nddr_deploy.graph.flat import check_flat, replace_nodes
+from nddr_deploy.graph.flat import check_flat, drop_unused, replace_nodes
 from nddr_deploy.preprocess import Image
 from nddr_deploy.tasks.base import Array
 
@@ -56,8 +56,10 @@ def with_statistics(
             groups.append(_reduce(name, figure, axes, opset))
             shape = [] if axes is None else [None]
             graph.output.append(helper.make_tensor_value_info(f"{figure} of {name}", TensorProto.FLOAT, shape))
-    # ONNX Runtime starts from the last node that nothing uses: so no tensor lives longer than in a plain pass
+    # ONNX Runtime starts from the last node that nothing uses: so no tensor lives longer than in a plain pass. A
+    # head that is no longer an output would be such a node, too, and then every tensor would wait for it.
     replace_nodes(graph, [*graph.node, *(node for group in reversed(groups) for node in group)])
+    drop_unused(graph)
     return measured
 
 
