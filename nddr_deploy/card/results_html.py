@@ -40,6 +40,8 @@ def heads(card: Card) -> Html | None:
             "far this model disagrees with it."
         )
     )
+    if card.unjudged:
+        truth += f" The data has no truth for {', '.join(card.unjudged)}: nothing is known of what was lost there."
     return section(
         "Every head, before and after",
         f"FP32 and this model on the same images, with the 95 % interval of the change (paired bootstrap over images). "

@@ -285,6 +285,12 @@ class Card(Part):
         verdicts = [head.met for head in self.heads if head.budget is not None]
         return all(verdicts) if verdicts else None
 
+    @property
+    def unjudged(self) -> tuple[str, ...]:
+        """Tasks of the model that no metric tells anything of, although others are judged."""
+        judged = {head.task for head in self.heads}
+        return tuple(task for task in self.model.tasks if task not in judged) if judged else ()
+
     def to_json(self) -> str:
         return self.model_dump_json(indent=1) + "\n"
 

@@ -52,7 +52,11 @@ def change_text(change: float, form: MetricForm) -> str:
     if math.isnan(change):
         return "not measured"
     if form.unit == "share":
-        return f"{100 * change:+.2f} points"
+        return f"{_signed(100 * change, 2)} points"
     if form.unit == "ratio":
-        return f"{change:+.4f}"
-    return f"{change:+.3f} metres" if form.unit == "metres" else f"{change:+.2f} {form.unit}"
+        return _signed(change, 4)
+    return f"{_signed(change, 3)} metres" if form.unit == "metres" else f"{_signed(change, 2)} {form.unit}"
+
+
+def _signed(value: float, decimals: int) -> str:
+    return f"{round(value, decimals) + 0.0:+.{decimals}f}"  # + 0.0: no "-0.00"

@@ -101,11 +101,15 @@ class QuantizeReport:
 
     def _heads(self) -> list[str]:
         lines = []
+        unlabelled = self.card.evaluation is not None and not self.card.evaluation.labelled
         for head in self.card.heads:
-            if not head.headline and head.budget is None:
+            agreement = unlabelled and head.metric == "PAcc"  # the share of pixels with the float model's label
+            if not head.headline and head.budget is None and not agreement:
                 continue
             verdict = "" if head.budget is None else f"; budget {head.budget} {'met' if head.met else 'MISSED'}"
             lines.append(f"head     {head.task}.{head.metric}: {head_text(head)}{verdict}")
+        if self.card.unjudged:
+            lines.append(f"         {', '.join(self.card.unjudged)}: not judged, the data has no truth for it")
         return lines
 
 

@@ -87,6 +87,15 @@ def test_every_heads_figures_stand_in_the_table_with_units(card: Card) -> None:
     ]
 
 
+def test_a_head_that_the_data_has_no_truth_for_is_named(card: Card) -> None:
+    sentence = "The data has no truth for age: nothing is known of what was lost there."
+    others = tuple(head for head in card.heads if head.task != "age")
+
+    assert sentence in Page(render(card.model_copy(update={"heads": others}))).text
+    assert "no truth for" not in Page(render(card)).text
+    assert "no truth for" not in Page(render(card.model_copy(update={"heads": ()}))).text
+
+
 def test_the_verdict_comes_first(card: Card) -> None:
     met = tuple(head for head in card.heads if head.met is not False)
 

@@ -135,6 +135,7 @@ def test_nothing_is_promised_about_what_was_not_measured() -> None:
         (0.0123, "metres", "+0.012 metres"),
         (-1.5, "years", "-1.50 years"),
         (0.00123, "ratio", "+0.0012"),
+        (-0.00001, "share", "+0.00 points"),
         (math.nan, "share", "not measured"),
     ],
 )

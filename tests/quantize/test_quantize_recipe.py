@@ -343,6 +343,13 @@ def test_the_card_says_how_fast_it_is_beside_the_float_model(tmp_path, colours, 
     assert all(low < change < high for low, change, high in intervals)
 
 
+def test_a_task_that_the_data_cannot_judge_is_named(quantise):
+    done = quantise(options={"tasks": ["normals"]})
+
+    assert done.card.unjudged == ("segmentation",)
+    assert "         segmentation: not judged" in done.text()
+
+
 def test_a_card_of_a_quantised_model_can_be_read_again(quantise):
     done = quantise({"spoiled": [BAD]}, budgets=BUDGETS)
 
