@@ -82,6 +82,7 @@ def choice_of(decision: Decision, judge: Judge, threads: int) -> Choice:
         f"{budget.text.partition('=')[2]})"
         for budget in judge.budgets
     )
+    truth = "" if judge.evaluation.labelled else " (no labels: FP32's own results are the truth)"
     return Choice.model_validate(
         {
             "file": best.case.path.name,
@@ -90,7 +91,7 @@ def choice_of(decision: Decision, judge: Judge, threads: int) -> Choice:
             "threads": threads,
             "median_ms": 1000 * best.passes.p50,
             "machine": MachineFacts.of(describe_machine()),
-            "why": f"{decision.why[0].upper()}{decision.why[1:]} On {judge.evaluation.about}: {losses}.",
+            "why": f"{decision.why[0].upper()}{decision.why[1:]} On {judge.evaluation.about}{truth}: {losses}.",
         }
     )
 

@@ -75,6 +75,7 @@ class PickReport:
         return [
             f"{self.contenders.subject.path.name}: {model.network or 'network'}, "
             f"{' + '.join(task.name for task in model.tasks)}, {height}x{width}, batch {model.batch}",
+            *([f"int8 form: {self.contenders.subject.int8.name}"] if self.contenders.subject.int8 else []),
             f"{self.machine.cpu}, {threads} a pass, {time}; {' '.join(self.machine.flags)}",
             f"judged on {evaluation.about}, {truth}, against FP32 in onnxruntime",
             f"budgets: {budgets}{', at the worse end of the 95 % interval, too' if self.judge.sure else ''}",

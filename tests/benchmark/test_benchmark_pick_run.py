@@ -198,7 +198,7 @@ def test_a_budget_that_int8_misses_leaves_the_float_model_with_a_card_of_its_own
 
 def test_a_second_pick_takes_data_and_budgets_from_the_card_of_the_first(model: Path) -> None:
     alone: dict[str, Any] = {"against": ["onnxruntime"], **QUICK}
-    pick(model, data="tiny", options={"count": 4}, budgets=["normals=+1"], **alone)
+    pick(model, data="tiny", limit=4, budgets=["normals=+1"], **alone)
 
     again = pick(model, **alone)
 
