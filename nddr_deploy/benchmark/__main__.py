@@ -53,7 +53,8 @@ def parser() -> Parser:
         type=parse_list,
         metavar="CASES",
         help="comma-separated cases; the others are compared with the first, and all must run "
-        "(default: torch, onnxruntime, openvino, openvino:bf16, and for a .trt all on a GPU, as far as they can run)",
+        "(default: torch, onnxruntime, openvino, openvino:bf16, and for a .trt all on a GPU, as far as they can run; with "
+        "--pick all but torch)",
     )
     parser.add_argument("--input", metavar="X", help="also measure end to end on a video, a folder, ... (default: no)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns of every case (default: 5)")
@@ -100,10 +101,17 @@ def _add_pick(parser: Parser) -> None:
     )
     group.add_argument("--split", default="val", metavar="NAME", help="which part of it (default: val)")
     group.add_argument(
-        "--option", action="append", default=[], type=parse_option, metavar="KEY=VALUE", help="an option of --data"
+        "--option",
+        action="append",
+        default=[],
+        type=parse_option,
+        metavar="KEY=VALUE",
+        help="an option of that data set",
     )
     group.add_argument(
-        "--images", metavar="X", help="pictures without labels instead; the FP32 model's results are then the truth"
+        "--images",
+        metavar="X",
+        help="pictures, or a data set's, without labels instead; the FP32 model's results are then the truth",
     )
     group.add_argument(
         "--limit", type=int, metavar="N", help="at most so many samples (default: as many as the card's, else 300)"
