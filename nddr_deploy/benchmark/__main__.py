@@ -53,8 +53,8 @@ def parser() -> Parser:
         type=parse_list,
         metavar="CASES",
         help="comma-separated cases; the others are compared with the first, and all must run "
-        "(default: torch, onnxruntime, openvino, openvino:bf16, and for a .trt all on a GPU, as far as they can run; with "
-        "--pick all but torch)",
+        "(default: torch, onnxruntime, openvino, openvino:bf16, and for a .trt all on a GPU, as far as they can run; "
+        "with --pick all but torch)",
     )
     parser.add_argument("--input", metavar="X", help="also measure end to end on a video, a folder, ... (default: no)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns of every case (default: 5)")
