@@ -12,7 +12,7 @@ from nddr_deploy.data import open_dataset
 from nddr_deploy.engines.base import Engine
 from nddr_deploy.errors import NddrError
 from nddr_deploy.evaluate.sample_scores import EvaluationSet
-from nddr_deploy.inference.image_set import open_images
+from nddr_deploy.inference.image_set import KEPT_ASIDE, ImageSet, open_images
 from nddr_deploy.preprocess import FitMode
 from nddr_deploy.progress import progress_bar
 
@@ -32,7 +32,7 @@ def data_of_card(card: Card, engine: Engine, limit: int | None) -> EvaluationSet
     if then is None:
         return "the card has no metrics; give --data"
     if then.dataset is None:
-        return "the card's images are no data set by name; give --data, or --images with --reference"
+        return "the card's images are no data set by name; give them: --images with --reference"
     try:
         data = then.dataset
         count = then.samples if limit is None else limit
@@ -64,15 +64,31 @@ def pictures(
 ) -> EvaluationSet:
     """Pictures without labels, on which the FP32 model's results are the truth.
 
+    Where the card's were kept aside from the calibration's, and these are all of them, the same are kept aside again.
+
     Raises:
         InputError: they cannot be read.
     """
     known = card.evaluation.samples if card.evaluation is not None else FRAMES
     wanted = known if limit is None else limit
-    with progress_bar("reading", wanted, shown=progress) as told:
-        found = open_images(images, engine.manifest, limit=wanted, progress=told)
+    found = _kept_aside(images, engine, card) if limit is None else None
+    if found is None:
+        with progress_bar("reading", wanted, shown=progress) as told:
+            found = open_images(images, engine.manifest, limit=wanted, progress=told)
     with progress_bar("FP32", len(found), shown=progress) as told:
         return EvaluationSet.against(fp32.manifest, fp32.infer, found, about=found.about, progress=told)
+
+
+def _kept_aside(images: str, engine: Engine, card: Card) -> ImageSet | None:
+    """The pictures that the card's model was judged on, if the others of `images` are what it was calibrated on."""
+    calibration, evaluation = card.calibration, card.evaluation
+    if calibration is None or evaluation is None or evaluation.labelled:
+        return None
+    found = open_images(images, engine.manifest, limit=calibration.images + evaluation.samples)
+    if len(found) < KEPT_ASIDE:
+        return None
+    others, aside = found.apart()
+    return aside if others.fingerprint == calibration.sha256 else None
 
 
 def check_metrics(

@@ -19,6 +19,8 @@ from nddr_deploy.inference.sources import find_inputs, open_video
 from nddr_deploy.manifest import Manifest
 from nddr_deploy.preprocess import Fit, Image
 
+KEPT_ASIDE = 4  # every fourth picture of the calibration is judged on, where nothing else is named
+
 
 class Stock(Protocol):
     """Where pictures are read from, by their numbers."""
@@ -72,7 +74,7 @@ class ImageSet:
         """The pictures in batches (size, H, W, 3); the last is filled up with its own last picture."""
         return Batches(self, size)
 
-    def apart(self, every: int) -> tuple[ImageSet, ImageSet]:
+    def apart(self, every: int = KEPT_ASIDE) -> tuple[ImageSet, ImageSet]:
         """The others, and every `every`-th picture: two sets without a common one.
 
         A picture that is there several times, as in a video of something still, is left out of the first set.
@@ -149,6 +151,8 @@ def open_images(
         InputError: there is nothing, or none can be read.
         ConfigError: a live source, several videos, a limit below 1, or a wrong option.
     """
+    if not spec:
+        raise ConfigError("An empty name stands for no pictures. Give a folder, a video, or a data set.")
     if limit < 1:
         raise ConfigError(f"There must be a picture at least; got a limit of {limit}.")
     try:

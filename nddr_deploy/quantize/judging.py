@@ -18,8 +18,6 @@ from nddr_deploy.manifest import Manifest
 from nddr_deploy.preprocess import Image
 from nddr_deploy.progress import progress_bar
 
-KEPT_ASIDE = 4  # every fourth picture of the calibration is judged on, where nothing else is named
-
 
 @dataclass(frozen=True)
 class Judging:
@@ -131,7 +129,7 @@ def open_judging(
     if data is not None:
         return _labelled(manifest, measured, data, split, dict(options or {}), limit)
     if images is None:
-        measured, judged = measured.apart(KEPT_ASIDE)
+        measured, judged = measured.apart()
     else:
         with progress_bar("pictures to judge on", limit, shown=progress) as advance:
             chosen = options if images in DATASETS else None

@@ -19,7 +19,7 @@ from nddr_deploy.card.card_file import card_path, read_card
 from nddr_deploy.card.function_checks import ELSEWHERE, REPEATED, check_parity_kept, check_probes, tolerance
 from nddr_deploy.card.make import make_card
 from nddr_deploy.card.probes import take_probes
-from nddr_deploy.card.schema import Card, Evaluation
+from nddr_deploy.card.schema import Calibration, Card, Evaluation
 from nddr_deploy.card.verification import Check, Verification
 from nddr_deploy.card.verify import verify
 from nddr_deploy.engines import open_engine
@@ -346,6 +346,28 @@ def test_pictures_are_judged_against_the_fp32_model(models: tuple[Path, Path], t
     metrics = verdicts(check(int8, images=str(folder), reference=fp32), "metrics")
     assert metrics["segmentation PAcc"] == "changed"
     assert metrics["normals mean_angle"] == "same"
+
+
+def test_what_was_kept_aside_from_the_calibration_is_judged_on_again(models: tuple[Path, Path], tmp_path: Path) -> None:
+    fp32, int8 = models
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for index in range(9):
+        cv2.imwrite(str(folder / f"{index}.png"), Tiny("test", size_hw=(40, 50))[index].image[..., ::-1])
+    with open_engine(fp32, threads=1) as reference, open_engine(int8, threads=1) as engine:
+        calibrated, aside = open_images(str(folder), engine.manifest, limit=9).apart()
+        data = EvaluationSet.against(engine.manifest, reference.infer, aside, about=aside.about)
+        changes = compare(data.score(reference.infer), data.score(engine.infer), data.tasks, resamples=0)
+        calibration = Calibration.of(calibrated, "minmax")
+        card = make_card(int8, engine, calibration=calibration, evaluation=Evaluation.of(data), changes=changes)
+    card_path(int8).write_text(card.to_json())
+
+    again = verdicts(check(int8, images=str(folder), reference=fp32), "metrics")
+    (folder / "0.png").unlink()
+    other = verdicts(check(int8, images=str(folder), reference=fp32), "metrics")
+
+    assert set(again.values()) == {"same"}
+    assert set(other.values()) == {"note"}
 
 
 def test_a_check_is_what_its_part_says() -> None:

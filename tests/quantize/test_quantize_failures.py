@@ -206,6 +206,7 @@ WRONG: dict[str, tuple[Sequence[str], str]] = {
     "report in no folder": (("model.onnx", *DATA, "--report", "nowhere/report.json"), "nowhere does not exist"),
     "matrix in no folder": (("model.onnx", *DATA, "--sensitivity", "nowhere/matrix"), "nowhere does not exist"),
     "no pictures": (("model.onnx", "--calibration", "nowhere/"), "nowhere"),
+    "an empty name": (("model.onnx", "--calibration", ""), "An empty name stands for no pictures"),
     "an empty folder": (("model.onnx", "--calibration", "empty"), "empty"),
     "few pictures": (("model.onnx", "--calibration", "few"), "too few"),
     "budget of nobody": (("model.onnx", *DATA, "--budget", "edges=-1"), "task: 'edges' is unknown"),
