@@ -18,10 +18,12 @@ from nddr_deploy.card.metric_checks import check_metrics, data_of_card, labelled
 from nddr_deploy.card.schema import Card
 from nddr_deploy.card.verification import PARTS, Check, Verification
 from nddr_deploy.engines import open_engine
+from nddr_deploy.engines.base import Engine
 from nddr_deploy.engines.machine import available_cores, describe_machine
 from nddr_deploy.engines.table import SUFFIXES
 from nddr_deploy.errors import ConfigError, ModelFileError
 from nddr_deploy.evaluate.sample_scores import EvaluationSet
+from nddr_deploy.manifest import Manifest
 from nddr_deploy.progress import progress_bar
 
 SECONDS = 1.0  # of measuring, each of the two cases
@@ -87,6 +89,7 @@ def verify(
         if reference is not None:
             checks.append(check_reference(Path(reference), known))
             fp32 = stack.enter_context(open_engine(reference, threads=threads))
+            _check_same_model(path, engine.manifest, Path(reference), fp32)
         function, found = check_probes(engine, known.probes)
         checks += function
         if found is not None:
@@ -133,6 +136,17 @@ def summarise(checks: list[Check]) -> str:
     if changed["parity"]:
         said.append("It is farther from FP32.")
     return " ".join(said)
+
+
+def _check_same_model(path: Path, manifest: Manifest, reference: Path, fp32: Engine) -> None:
+    if fp32.precision != "fp32":
+        raise ConfigError(f"reference: {reference} is an {fp32.precision} model; expected the FP32 one.")
+    mine, others = [[task.name for task in each.tasks] for each in (manifest, fp32.manifest)]
+    if missing := [name for name in mine if name not in others]:
+        raise ConfigError(
+            f"reference: {reference} has {', '.join(others)} and no {', '.join(missing)}, so {path} was not made from "
+            "it. Give the FP32 model that was."
+        )
 
 
 def _backend(path: Path, card: Card) -> str | None:

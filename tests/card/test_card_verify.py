@@ -28,7 +28,7 @@ from nddr_deploy.engines.machine import available_cores
 from nddr_deploy.errors import ConfigError
 from nddr_deploy.evaluate.decode import decode_batch
 from nddr_deploy.evaluate.sample_scores import EvaluationSet, compare
-from nddr_deploy.graph.metadata import manifest_of, write_manifest
+from nddr_deploy.graph.metadata import manifest_of, read_model, write_manifest
 from nddr_deploy.inference.image_set import open_images
 
 
@@ -270,6 +270,23 @@ def test_a_plan_that_decodes_is_compared_by_its_results(carded: tuple[Path, Path
 def test_options_that_exclude_each_other_are_refused_first(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         verify(tmp_path / "missing.onnx", **options)
+
+
+def test_only_the_fp32_form_of_the_same_model_is_a_reference(carded: tuple[Path, Path], tmp_path: Path) -> None:
+    fp32, int8 = carded
+    graph = read_model(fp32)
+    manifest = manifest_of(graph, source="it")
+    write_manifest(graph, manifest.model_copy(update={"tasks": manifest.tasks[:2]}))
+    del graph.graph.output[:]
+    graph.graph.output.extend(o for o in read_model(fp32).graph.output if o.name != manifest.tasks[2].name)
+    other = tmp_path / "other.onnx"
+    onnx.save(graph, other)
+
+    with pytest.raises(ConfigError, match=r"model\.int8\.onnx is an int8 model; expected the FP32 one"):
+        check(int8, reference=int8)
+    with pytest.raises(ConfigError, match=r"other\.onnx has .* and no age, so .*Give the FP32 model that was"):
+        check(int8, reference=other)
+    assert not check(int8, reference=fp32).changed
 
 
 def test_the_command_says_what_changed_by_its_exit_status(
