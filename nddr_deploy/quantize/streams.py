@@ -20,6 +20,7 @@ FORMS = ("auto", "plain", "equalised", "split", "float")
 # equalised cost the same at run time; what splits adds nodes, and what leaves whole layers in float adds their time: it
 # has to be worth that.
 WORTH = {"plain": 0.9, "split": 0.75, "float": 0.5}
+LEAST_GAIN = 0.02  # in the same units: what is less is noise
 # What counts as one, of each metric's unit.
 UNITS = {"share": 0.01, "degrees": 0.5, "metres": 0.01, "years": 0.5, "ratio": 0.01}
 
@@ -96,7 +97,8 @@ def choose_form(
     measured = [form for form in measured if form.disagreement != math.inf]  # nothing would be quantised
     best = measured[0]
     for form in measured[1:]:
-        if (form.disagreement or 0.0) < (best.disagreement or 0.0) * WORTH[form.name]:
+        before, after = best.disagreement or 0.0, form.disagreement or 0.0
+        if after < before * WORTH[form.name] and before - after > LEAST_GAIN:
             best = form
     return best, tuple(measured)
 

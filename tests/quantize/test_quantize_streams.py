@@ -58,6 +58,7 @@ def chosen(told: Told, asked: str = "auto", keep: Sequence[str] = (), **options:
         (1.0, 9.0, 0.7, "split"),
         (1.0, 9.0, 0.8, "equalised"),  # a fifth less is not worth the nodes
         (0.0, 0.0, 0.0, "equalised"),
+        (0.002, 0.002, 0.001, "equalised"),  # half of next to nothing is noise
     ],
 )
 def test_equalised_streams_are_taken_unless_another_form_is_clearly_better(equalised, plain, split, expected):
