@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,15 +9,15 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from nddr_deploy import optional
 from nddr_deploy.errors import ConfigError, unknown_choice
+from nddr_deploy.graph.entropy import bins_to_keep
 from nddr_deploy.graph.flat import check_flat, drop_unused
 from nddr_deploy.graph.statistics import Figure, Run, measure
 from nddr_deploy.preprocess import Image
 from nddr_deploy.tasks.base import Array
 
 METHODS = ("minmax", "percentile", "entropy")
-LEVELS = 128  # that the entropy method compares with: the 8-bit values of one sign
+LEVELS = 128  # that the entropy method rounds to: the 8-bit values of one sign
 MOST_BYTES = 2**29  # of tensors that leave the graph at once
 
 
@@ -39,17 +37,15 @@ def calibrate(
     *,
     method: str = "minmax",
     percentile: float = 99.99,
-    bins: int = 2048,
+    bins: int = 4096,
     symmetric: bool = False,
     progress: Callable[[], None] | None = None,
 ) -> dict[str, Range]:
     """The range of every tensor over some pictures.
 
     "minmax" takes the extremes. The two others cut off what is rare: "percentile" leaves (100 - percentile) % of the
-    values outside, half of it on each side; "entropy" chooses the symmetric cut after which the values, in 128 levels
-    of each sign, are most like those before in the sense of Kullback and Leibler (Migacz, 8-bit inference with
-    TensorRT, GTC 2017). It needs many more bins than levels: with the 128 bins of ONNX Runtime's default there is
-    nothing to choose, and it equals minmax.
+    values outside, half of it on each side; "entropy" chooses the cut, the same on both sides of zero, after which the
+    values in 128 levels of each sign are most like before, see `graph.entropy`.
 
     Memory: one picture at a time; for the two others at most `MOST_BYTES` of its tensors, or one tensor, leave the
     graph at once, and pictures are run again for the next ones.
@@ -61,21 +57,22 @@ def calibrate(
         run: loads a serialised model and returns what computes its outputs from images.
         method: one of `METHODS`.
         percentile: of that method, 50 to 100.
-        bins: of the histograms, from the largest magnitude below zero to that above.
+        bins: of the histograms, from the largest magnitude below zero to that above; an even number.
         symmetric: the same distance to both sides of zero, as TensorRT quantises.
         progress: called after each batch of each pass.
 
     Raises:
         ConfigError: an unknown method or tensor, or a setting that makes no sense.
         InputError: no pictures, or values that are no numbers.
-        MissingPackageError: ONNX Runtime is not installed (for the two others).
     """
     if method not in METHODS:
         raise unknown_choice("method", method, METHODS)
     if not 50 < percentile <= 100:
         raise ConfigError(f"percentile: got {percentile:g}; expected more than 50, and at most 100.")
-    if bins < 4 * LEVELS:
-        raise ConfigError(f"bins: got {bins}; expected {4 * LEVELS} or more, or there is nothing to choose from.")
+    if bins < 4 * LEVELS or bins % 2:
+        raise ConfigError(
+            f"bins: got {bins}; expected an even number from {4 * LEVELS}: fewer leave nothing to choose."
+        )
     extremes = measure(model, tensors, ("low", "high"), batches, run, progress=progress)
     ranges = {name: Range(float(found["low"]), float(found["high"])) for name, found in extremes.items()}
     if method != "minmax":
@@ -122,21 +119,32 @@ def _cut(
     symmetric: bool,
     progress: Callable[[], None] | None,
 ) -> dict[str, Range]:
-    calibrator = optional.load("onnxruntime.quantization.calibrate:HistogramCollector", extra="cpu")
-    collector = calibrator(method, symmetric and method == "percentile", bins, LEVELS, percentile, "same")
     varying = {name: each for name, each in extremes.items() if each.low < each.high}
     found = {name: each for name, each in extremes.items() if name not in varying}
     for name, counts in _histograms(model, varying, batches, run, bins, progress):
-        low, high = np.float32(extremes[name].low), np.float32(extremes[name].high)
+        low, high = varying[name].low, varying[name].high
         magnitude = max(abs(low), abs(high))
-        edges = np.linspace(-magnitude, magnitude, bins + 1, dtype=np.float32)
-        if collector.symmetric:  # of magnitudes
-            counts, edges = counts[bins // 2 :] + counts[: bins // 2][::-1], edges[bins // 2 :]
-        collector.histogram_dict = {name: (counts, edges, low, high, magnitude)}
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does
-            least, most, *_ = collector.compute_collection_result()[name]
-        found[name] = Range(max(float(least), float(low)), min(float(most), float(high)))
+        magnitudes = counts[bins // 2 :] + counts[: bins // 2][::-1]
+        if method == "entropy":
+            least, most = _both_sides(bins_to_keep(magnitudes, LEVELS) / (bins // 2) * magnitude)
+        elif symmetric:
+            least, most = _both_sides(_reached(magnitudes, percentile / 100) / (bins // 2) * magnitude)
+        else:
+            outside = (1 - percentile / 100) / 2
+            least = (1 - 2 * _reached(counts[::-1], 1 - outside) / bins) * magnitude
+            most = (2 * _reached(counts, 1 - outside) / bins - 1) * magnitude
+        found[name] = Range(max(least, low), min(most, high))
     return found
+
+
+def _both_sides(cut: float) -> tuple[float, float]:
+    return -cut, cut
+
+
+def _reached(counts: Array, share: float) -> int:
+    """How many of the first bins hold that share of all values."""
+    sums = np.cumsum(counts)
+    return int(np.searchsorted(sums, share * sums[-1])) + 1
 
 
 def _histograms(

@@ -19,7 +19,7 @@ from nddr_deploy.graph.calibration import Range, calibrate
 from nddr_deploy.graph.statistics import Run
 from nddr_deploy.inference.image_set import ImageSet
 
-FORMAT = 1  # of what is kept; another one is measured anew
+FORMAT = 2  # of what is kept; another one is measured anew
 
 
 def cache_folder() -> Path | None:
