@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nddr_deploy.network.fusion import FUSIONS
     from nddr_deploy.network.heads import HEADS
     from nddr_deploy.network.image_input import ImageInput, ImageModel
-    from nddr_deploy.network.load import load_backbone, load_single_task
+    from nddr_deploy.network.load import load_backbone, load_single_task, load_streams
     from nddr_deploy.network.network import MultiTaskNetwork
     from nddr_deploy.network.resize import Resize
 
@@ -31,6 +31,7 @@ __all__ = [
     "build_network",
     "load_backbone",
     "load_single_task",
+    "load_streams",
 ]
 
 _HOME = {
@@ -45,6 +46,7 @@ _HOME = {
     "build_network": "build",
     "load_backbone": "load",
     "load_single_task": "load",
+    "load_streams": "load",
 }
 
 

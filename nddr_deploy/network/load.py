@@ -124,6 +124,39 @@ def load_single_task(network: MultiTaskNetwork, weights_of: Mapping[str, Weights
     return LoadReport(tuple(loaded), tuple(missing), tuple(unused))
 
 
+def load_streams(network: MultiTaskNetwork, weights: Weights) -> LoadReport:
+    """Start every stream from the one stream of another network; heads and fusion layers keep their own start.
+
+    So both streams can start from a network for segmentation, as in the upper row of Table 3, and a shared trunk from one
+    for any task.
+
+    Args:
+        weights: that network's state dict (this package's keys); it has one stream.
+
+    Raises:
+        ConfigError: the other network has several streams.
+        ModelFileError: a key is missing or of another shape, or a value is not finite; the first key is named.
+    """
+    streams = sorted({key.split(".")[2] for key in weights if key.startswith("stages.") and key.count(".") > 2})
+    if len(streams) != 1:
+        raise ConfigError(
+            f"Expected a network with one stream for all streams to start from; this one has {len(streams)}"
+            f"{': ' + ', '.join(streams) if streams else ''}. Start with start.single_task, or give another file."
+        )
+    loaded: list[str] = []
+    taken: set[str] = set()
+    for key, tensor in network.state_dict().items():
+        if key.startswith("stages."):
+            parts = key.split(".")
+            found = ".".join([*parts[:2], streams[0], *parts[3:]])
+            if found not in weights:
+                raise ModelFileError(f"The file does not have {found!r}. Expected a network with the same backbone.")
+            _copy(tensor, weights[found], found)
+            loaded.append(key)
+            taken.add(found)
+    return LoadReport(tuple(loaded), (), tuple(key for key in weights if key not in taken))
+
+
 def _only_name(weights: Weights, task: str, level: int, part: str) -> str:
     """What the task is called in a file: its own name where that is there, else the only name."""
     names = {key.split(".")[level] for key in weights if key.startswith(f"{part}.") and key.count(".") > level}

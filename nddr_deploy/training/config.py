@@ -107,11 +107,13 @@ class StartConfig:
     Attributes:
         imagenet: a torchvision weight file of the backbone; every stream gets it.
         single_task: task name -> checkpoint of a network trained for it: its stream and its head (the paper's best).
+        streams: a checkpoint of a network with one stream; every stream starts from it, heads at random.
         checkpoint: a checkpoint of the same network; only its weights are taken.
     """
 
     imagenet: str | None = None
     single_task: Mapping[str, str] = field(default_factory=dict)
+    streams: str | None = None
     checkpoint: str | None = None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from nddr_deploy.checkpoint import load_checkpoint
 from nddr_deploy.errors import ConfigError, ModelFileError
-from nddr_deploy.network import MultiTaskNetwork, load_backbone, load_single_task
+from nddr_deploy.network import MultiTaskNetwork, load_backbone, load_single_task, load_streams
 from nddr_deploy.network.weights_file import read_state_dict
 
 
@@ -15,6 +15,7 @@ def load_start(
     *,
     imagenet: str | None = None,
     single_task: Mapping[str, str] | None = None,
+    streams: str | None = None,
     checkpoint: str | None = None,
 ) -> str:
     """Put weights from files into a network that stands at its random start.
@@ -22,6 +23,7 @@ def load_start(
     Args:
         imagenet: a torchvision weight file of the backbone, for every stream.
         single_task: task name -> checkpoint of a network trained for it.
+        streams: a checkpoint with one stream, for every stream.
         checkpoint: a checkpoint of the same network.
 
     Returns:
@@ -34,11 +36,8 @@ def load_start(
     Source:
         Gao et al., NDDR-CNN, CVPR 2019, Table 3: single-task networks are the best start.
     """
-    chosen = [
-        name
-        for name, value in (("imagenet", imagenet), ("single_task", single_task), ("checkpoint", checkpoint))
-        if value
-    ]
+    starts = {"imagenet": imagenet, "single_task": single_task, "streams": streams, "checkpoint": checkpoint}
+    chosen = [name for name, value in starts.items() if value]
     if len(chosen) > 1:
         raise ConfigError(f"start: {' and '.join(chosen)} were given; a training starts from one of them.")
     if imagenet:
@@ -50,6 +49,9 @@ def load_start(
         others = [task for task in network.tasks if task not in single_task]
         left = f" {', '.join(others)}: at random." if others else ""
         return f"{len(report.loaded)} tensors start from {', '.join(single_task.values())}.{left}"
+    if streams:
+        report = load_streams(network, load_checkpoint(streams).weights)
+        return f"{len(report.loaded)} tensors of all streams start from {streams}; heads at random."
     if checkpoint:
         _load_all(network, checkpoint)
         return f"All weights start from {checkpoint}."

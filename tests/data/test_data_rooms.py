@@ -13,6 +13,7 @@ from nddr_deploy.data.rooms.materials import draw_materials
 from nddr_deploy.data.rooms.render import Rendering, render
 from nddr_deploy.data.rooms.scene import CLASSES, FLOOR, LABELS, MATERIAL, Camera, Lighting, Scene
 from nddr_deploy.data.sensor import Sensor, to_srgb
+from nddr_deploy.errors import ConfigError
 
 FLAT_LIGHT = Lighting(np.full(6, 0.5), np.array([2.0, 2.0, 2.4]), 0.0, np.ones(3))
 
@@ -242,3 +243,31 @@ def test_samples_are_what_the_contract_says() -> None:
         "depth": ((96, 128), "float32"),
     }
     assert 40 < sample.image.mean() < 220
+
+
+def test_the_class_set_things_joins_what_is_no_furniture_to_background():
+    everything = open_dataset("rooms", "train", count=3, size_hw=[48, 64])
+    things = open_dataset("rooms", "train", count=3, size_hw=[48, 64], classes="things")
+
+    names = everything.tasks[0].classes
+    for whole, joined in zip(everything, things, strict=True):
+        labels, coarse = whole.targets["segmentation"], joined.targets["segmentation"]
+        for label in np.unique(labels):
+            name = names[label] if names[label] in things.tasks[0].classes else "background"
+            assert set(coarse[labels == label]) == {things.tasks[0].classes.index(name)}
+        assert np.array_equal(whole.targets["normals"], joined.targets["normals"])
+
+
+def test_rooms_are_remembered_for_every_data_set_of_the_process():
+    first = open_dataset("rooms", "train", count=2, size_hw=[32, 40], seed=91, remember=True)[0]
+    again = open_dataset("rooms", "train", count=5, size_hw=[32, 40], seed=91, tasks=["normals"], remember=True)[0]
+    other = open_dataset("rooms", "train", count=2, size_hw=[32, 40], seed=92, remember=True)[0]
+
+    assert again.image is first.image
+    assert set(again.targets) == {"normals"}
+    assert not np.array_equal(other.image, first.image)
+
+
+def test_an_unknown_class_set_is_refused():
+    with pytest.raises(ConfigError, match="classes: 'thing' is unknown"):
+        open_dataset("rooms", "train", classes="thing")

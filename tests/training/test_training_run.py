@@ -411,6 +411,30 @@ def test_training_starts_from_an_imagenet_file_in_every_stream(tmp_path: Path) -
                 assert torch.allclose(value, imagenet[key], atol=1e-6), key  # one step at a rate of 1e-12
 
 
+def test_every_stream_starts_from_the_stream_of_another_network(tmp_path: Path, single_task: dict[str, str]) -> None:
+    first = load_checkpoint(single_task["depth"]).weights
+    for number, fusion in enumerate(("nddr", "shared")):
+        report = train(
+            tmp_path / fusion,
+            steps=1,
+            seed=6 + number,
+            network={**settings(tmp_path)["network"], "fusion": fusion},
+            start={"streams": single_task["depth"]},
+            optimiser={"lr": 1e-12},
+        )
+        started = load_checkpoint(report.checkpoint).weights
+        for key in (key for key in started if key.startswith("stages.") and key.endswith("weight")):
+            parts = key.split(".")
+            assert torch.allclose(started[key], first[".".join([*parts[:2], "depth", *parts[3:]])], atol=1e-6), key
+
+
+def test_all_streams_cannot_start_from_a_network_with_several(tmp_path: Path) -> None:
+    both = train(tmp_path / "both", steps=1)
+
+    with pytest.raises(ConfigError, match="one stream for all streams to start from; this one has 2"):
+        train(tmp_path / "again", steps=1, start={"streams": str(both.checkpoint)})
+
+
 def test_a_start_of_another_width_is_one_sentence(tmp_path: Path, single_task: dict[str, str]) -> None:
     network = {"backbone": "vgg16_deeplab", "backbone_options": {"width": 0.1}, "head_options": {"width": 0.02}}
 

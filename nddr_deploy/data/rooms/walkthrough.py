@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 
 from nddr_deploy.data.base import Sample
-from nddr_deploy.data.rooms.dataset import TASKS
+from nddr_deploy.data.rooms.dataset import tasks_of
 from nddr_deploy.data.rooms.layout import furnish
 from nddr_deploy.data.rooms.render import Rendering, render
 from nddr_deploy.data.rooms.scene import Camera, Scene
@@ -37,7 +37,7 @@ class Walkthrough:
         size_hw: height and width in pixels.
     """
 
-    tasks = TASKS
+    tasks = tasks_of("all")
 
     def __init__(self, *, seed: int = 0, frames: int = 240, size_hw: Sequence[int] = (240, 320)) -> None:
         checked_count(frames, seed)
