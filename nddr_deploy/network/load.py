@@ -127,8 +127,8 @@ def load_single_task(network: MultiTaskNetwork, weights_of: Mapping[str, Weights
 def load_streams(network: MultiTaskNetwork, weights: Weights) -> LoadReport:
     """Start every stream from the one stream of another network; heads and fusion layers keep their own start.
 
-    So both streams can start from a network for segmentation, as in the upper row of Table 3, and a shared trunk from one
-    for any task.
+    So both streams can start from a network for segmentation, as in the upper row of Table 3, and a shared trunk from
+    one for any task.
 
     Args:
         weights: that network's state dict (this package's keys); it has one stream.

@@ -78,6 +78,24 @@ def config_to_dict(config: TrainConfig) -> dict[str, Any]:
     return values
 
 
+def changed_settings(config: TrainConfig) -> dict[str, Any]:
+    """The settings that are not the defaults, as plain values; options (`data.options`, ...) count as one setting."""
+    return _changed(config, TrainConfig())
+
+
+def _changed(config: Any, default: Any) -> dict[str, Any]:
+    changed: dict[str, Any] = {}
+    for field in fields(config):
+        value, usual = getattr(config, field.name), getattr(default, field.name)
+        if is_dataclass(value):
+            inner = _changed(value, usual)
+            if inner:
+                changed[field.name] = inner
+        elif _plain(value) != _plain(usual):
+            changed[field.name] = _plain(value)
+    return changed
+
+
 def config_to_yaml(config: TrainConfig) -> str:
     """What `--print_config` prints: every setting, in the order of `TrainConfig`."""
     return yaml.safe_dump(config_to_dict(config), sort_keys=False, default_flow_style=None, allow_unicode=True)

@@ -11,7 +11,13 @@ from training_fakes import settings
 from nddr_deploy.errors import ConfigError
 from nddr_deploy.training.__main__ import main
 from nddr_deploy.training.config import TrainConfig
-from nddr_deploy.training.config_file import config_from_dict, config_to_dict, config_to_yaml, read_config
+from nddr_deploy.training.config_file import (
+    changed_settings,
+    config_from_dict,
+    config_to_dict,
+    config_to_yaml,
+    read_config,
+)
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -123,3 +129,13 @@ def test_the_command_turns_a_typo_into_exit_status_2(config_file: Path, capsys: 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
 def test_every_example_is_a_valid_configuration(path: Path) -> None:
     read_config(path)
+
+
+def test_the_changed_settings_are_those_beside_the_defaults_and_make_the_same_config() -> None:
+    values = {"steps": 7, "data": {"options": {"size_hw": [32, 40]}}, "optimiser": {"lr": 0.2}, "seed": 0}
+
+    config = config_from_dict(values)
+
+    assert changed_settings(config) == {key: value for key, value in values.items() if key != "seed"}
+    assert config_from_dict(changed_settings(config)) == config
+    assert changed_settings(TrainConfig()) == {}

@@ -47,7 +47,7 @@ class Rooms:
         seed: another seed is another world.
         tasks: names of the tasks to give targets for, in that order; None: segmentation, normals, depth.
         classes: of the segmentation: "all" 12, or "things": five kinds of furniture, and background.
-        remember: keep every sample once drawn, in memory, for all such data sets of this process: 0.3 MB each at 96x128.
+        remember: keep every sample once drawn in memory, for all data sets of this process: 0.3 MB each at 96x128.
 
     Raises:
         ConfigError: an unknown split, task or class set, or a size, count or seed that makes no pictures.
