@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar(what: str, total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
+def progress_bar(what: str, total: int | None, *, shown: bool) -> Iterator[Callable[[int], None]]:
     """A bar with the time left; yields what moves it on.
 
     >>> with progress_bar("search", 40, shown=True) as advance:     # doctest: +SKIP
