@@ -42,6 +42,7 @@ class AugmentConfig:
         crop_hw: size of the random window that is cut out, in pixels; None keeps the whole image.
             What lies outside the image is mean colour and not labelled.
         brightness, contrast, saturation: largest relative change, as in 0.2 for 0.8 .. 1.2.
+        hue: largest shift of the hue, as a part of the whole circle: at most 0.5.
     """
 
     flip: bool = True
@@ -50,6 +51,7 @@ class AugmentConfig:
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
+    hue: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,15 @@ class LossConfig:
         weights: task name -> factor; 1 where a task is not named.
         kinds: task name -> key of `losses.LOSSES`, in place of the task's own `loss`.
         at: "full": raw maps are resized to the targets' size first; "raw": targets are reduced (nearest) to theirs.
+        weighting: key of `weighting.WEIGHTINGS`: "fixed" keeps the `weights`; the others start from them.
+        weighting_options: of the weighting.
     """
 
     weights: Mapping[str, float] = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=dict)
     at: Literal["full", "raw"] = "full"
+    weighting: Literal["fixed", "uncertainty", "dwa", "gradnorm"] = "fixed"
+    weighting_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,11 +132,18 @@ class TrainConfig:
         tasks: names of the data set's tasks to learn, in the order of the outputs; empty takes all.
         steps: optimiser steps in all.
         batch_size: images per step, over all processes together.
+        accumulate: each process takes its images of a step in this many parts, one after the other, which needs less
+            memory. Gradients are those of the whole step; only BatchNorm sees the parts one at a time ("batch").
+        batchnorm: what BatchNorm normalises with while training. "batch": statistics of the images that pass through
+            it together on one process; "synced": on all processes (GPUs only); "frozen": those that it started with.
         seed: of weights, order, augmentation and dropout.
         device: "auto" takes the GPU where there is one.
         amp: mixed precision of the forward pass: "none", "bf16" or "fp16".
         deterministic: only algorithms that give the same bits every time.
         channels_last: memory order of images and weights.
+        compile: translate the network with `torch.compile` first: slow to start, then faster on GPUs.
+        ema: how much of the averaged weights stays in a step, as in 0.999; None keeps no average. Validation, best.pt
+            and ckpt.pt then have the averaged weights.
         threads: of PyTorch on the CPU; None leaves PyTorch's own choice.
         workers: processes that prepare samples; 0 prepares them in the training process.
         eval_every, checkpoint_every, log_every: in steps. The last step is always validated and saved.
@@ -149,11 +162,15 @@ class TrainConfig:
     start: StartConfig = field(default_factory=StartConfig)
     steps: int = 20_000
     batch_size: int = 8
+    accumulate: int = 1
+    batchnorm: Literal["batch", "synced", "frozen"] = "batch"
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     amp: Literal["none", "bf16", "fp16"] = "none"
     deterministic: bool = True
     channels_last: bool = False
+    compile: bool = False
+    ema: float | None = None
     threads: int | None = None
     workers: int = 0
     eval_every: int = 1000

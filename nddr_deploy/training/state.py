@@ -16,6 +16,8 @@ from nddr_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from nddr_deploy.errors import ConfigError, ModelFileError, TrainingError
 from nddr_deploy.evaluate.score import Scores
 from nddr_deploy.network import MultiTaskNetwork
+from nddr_deploy.training.config import TrainConfig
+from nddr_deploy.training.config_file import config_to_dict
 
 # A resumed run may differ in these: they change neither the data nor the arithmetic.
 FREE_TO_CHANGE = {
@@ -113,7 +115,8 @@ def load_resumable(path: Path, config: Mapping[str, Any]) -> Checkpoint:
     if not path.exists():
         raise ModelFileError(f"There is nothing to resume: {path} does not exist. Start without --resume.")
     checkpoint = load_checkpoint(path)
-    before, now = _flat(checkpoint.config), _flat(config)
+    # A setting that is younger than the checkpoint has a default that changes nothing.
+    before, now = {**_flat(config_to_dict(TrainConfig())), **_flat(checkpoint.config)}, _flat(config)
     for key in [*now, *before]:
         if key.partition(".")[0] not in FREE_TO_CHANGE and before.get(key) != now.get(key):
             raise ConfigError(
