@@ -14,7 +14,6 @@ from pathlib import Path
 
 from nddr_deploy.errors import InputError, UnreadableError
 
-
 # What the readers of archives raise where bytes are wrong or missing.
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error, LZMAError, NotImplementedError)
 
