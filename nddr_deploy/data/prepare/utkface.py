@@ -14,7 +14,7 @@ import os
 import re
 from pathlib import Path
 
-from nddr_deploy.data.folder import GENDERS
+from nddr_deploy.data.folder_files import GENDERS
 from nddr_deploy.data.pictures import read_picture
 from nddr_deploy.data.prepare.archive import Member, members
 from nddr_deploy.data.prepare.faces import Face, FaceSummary, write_faces
