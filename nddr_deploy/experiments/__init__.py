@@ -1,0 +1,1 @@
+"""Many trainings that make one table: methods against each other, over seeds, beside the paper's numbers."""
