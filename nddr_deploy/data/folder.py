@@ -11,8 +11,8 @@
       edge/NAME.png            the same for where an edge runs
       labels.csv               columns name, age (years) and gender (male or female)
 
-A NAME may have folders in it, as in `kitchen/001`: images/kitchen/001.jpg, segmentation/kitchen/001.png. Hidden files do
-not count; `images` may be a link to a folder, links to folders inside are not followed. A task exists where its
+A NAME may have folders in it, as in `kitchen/001`: images/kitchen/001.jpg, segmentation/kitchen/001.png. Hidden files
+do not count; `images` may be a link to a folder, links to folders inside are not followed. A task exists where its
 sub-folder (or column) does. Every file is checked when it is read, and named if it is wrong.
 """
 

@@ -61,14 +61,29 @@ class FolderFiles:
             return list(self.pictures)
         if split not in lists:
             raise unknown_choice(f"split of {self.root}", split, lists)
+        names = self.listed(split)
+        for name in names:
+            self.check_picture(name, split)
+        return names
+
+    def listed(self, split: str) -> list[str]:
+        """What the list of a split says.
+
+        Raises:
+            InputError: it is empty, or no text.
+        """
         file = self.root / f"{split}.txt"
         names = _lines(file)
         if not names:
             raise InputError(f"{file} is empty; expected the names of pictures, one a line.")
-        for name in names:
-            if name not in self.pictures:
-                raise InputError(f"{file} names {name!r}, but {self.root / 'images'} has no picture of that name.")
         return names
+
+    def check_picture(self, name: str, split: str) -> None:
+        """Raises InputError where a name of a split's list has no picture."""
+        if name not in self.pictures:
+            raise InputError(
+                f"{self.root / split}.txt names {name!r}, but {self.root / 'images'} has no picture of that name."
+            )
 
     def tasks(self, max_m: float) -> list[Task]:
         """The tasks that there are labels for; depth goes up to `max_m` metres.

@@ -39,6 +39,7 @@ class FaceSummary:
 
     Attributes:
         source: file or folder that was read.
+        pictures: "checked", or "not there": then the lists hold all faces, and only pictures are wanting.
         read: rows or pictures in it.
         dropped: reason -> how many are not in labels.csv.
         labelled: how many are.
@@ -49,6 +50,7 @@ class FaceSummary:
     """
 
     source: str
+    pictures: str = "not there"
     read: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     labelled: int = 0
@@ -60,15 +62,17 @@ class FaceSummary:
     def text(self) -> str:
         """For people, one fact a line."""
         lines = [f"{self.read:>8,} in {self.source}"]
-        lines += [f"{-count:>8,} {reason}" for reason, count in sorted(self.dropped.items())]
+        lines += [f"{-count:>8,} {reason}" for reason, count in self.dropped.most_common()]
         lines += [f"{self.labelled:>8,} in labels.csv"]
         if self.over_99_years:
             lines += [f"{-self.over_99_years:>8,} over {MOST_YEARS} years: in no list, the age task ends there"]
-        lines += [f"{-count:>8,} {reason}: in no list" for reason, count in sorted(self.without_picture.items())]
+        lines += [f"{-count:>8,} {reason}: in no list" for reason, count in self.without_picture.most_common()]
         lines += [
             f"{count:>8,} in {split}.txt" + (f" ({self.persons[split]:,} persons)" if self.persons else "")
             for split, count in self.splits.items()
         ]
+        if self.pictures != "checked":
+            lines += ["The pictures are not there: give their folder as --images, or put them into `images`."]
         return "\n".join(lines)
 
 
@@ -106,6 +110,7 @@ def write_faces(
         if face.age <= MOST_YEARS and face.name not in unusable:
             listed[split_of(face.person, shares)].append(face)
     summary.labelled = len(faces)
+    summary.dropped = Counter(dict(summary.dropped.most_common()))
     summary.over_99_years = sum(face.age > MOST_YEARS and face.name not in unusable for face in faces)
     summary.splits = {split: len(chosen) for split, chosen in listed.items()}
     if persons:

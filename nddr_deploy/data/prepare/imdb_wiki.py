@@ -13,8 +13,8 @@ why it is dropped:
 
 A birth date is a day number of MATLAB: `max(dob - 366, 1)` counts days from 1 January of the year 1.
 
-A person's pictures are all in one split. The person is the name (`celeb_names[celeb_id]` where the file has them). A row
-without a name counts as the person of its page, with whose number the name of the picture begins.
+A person's pictures are all in one split. The person is the name (`celeb_names[celeb_id]` where the file has them). A
+row without a name counts as the person of its page, with whose number the name of the picture begins.
 
 Source:
     Rothe, Timofte and Van Gool, DEX: Deep EXpectation of apparent age from a single image, ICCV Workshops 2015.
@@ -89,10 +89,11 @@ def prepare_imdb_wiki(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"The folder {folder} cannot be made: {error.strerror}. Choose another output.") from error
-    unusable = {}
+    unusable: dict[str, str] = {}
     if images is not None:
         _link(folder / "images", Path(images))
     if (folder / "images").is_dir():
+        summary.pictures = "checked"
         unusable = check_pictures(folder, sorted(faces), show_progress=show_progress)
         summary.without_picture.update(unusable.values())
     write_faces(folder, list(faces.values()), SHARES, summary, unusable=unusable, persons=True)

@@ -56,7 +56,7 @@ def prepare_utkface(
     except OSError as error:
         raise InputError(f"The folder {images} cannot be made: {error.strerror}. Choose another output.") from error
     check_place(images / "any.jpg")
-    summary = FaceSummary(str(source))
+    summary = FaceSummary(str(source), pictures="checked")
     faces: dict[str, Face] = {}
     names_of: dict[str, list[str]] = {}  # by what the picture holds
     with progress_bar("pictures", None, shown=show_progress) as advance:
