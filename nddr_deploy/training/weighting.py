@@ -232,7 +232,7 @@ class GradNorm(Weighting):
         scale = self.situation.gradient_scale
         rows = []
         for task in self.tasks:
-            found = torch.autograd.grad(scale * losses[task], self.shared, retain_graph=True)
+            found = torch.autograd.grad(scale * losses[task], self.shared, retain_graph=True, materialize_grads=True)
             rows.append(torch.cat([gradient.flatten() for gradient in found]))
         part = torch.stack(rows)
         self.gradients = part if self.gradients is None else self.gradients + part

@@ -1,0 +1,352 @@
+"""Weights of several losses: by hand where a hand suffices, and in whole trainings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from nddr_deploy.errors import ConfigError
+from nddr_deploy.network import MultiTaskNetwork, NetworkConfig, build_network
+from nddr_deploy.tasks import Depth, Normals, Segmentation
+from nddr_deploy.training.optimiser import make_optimiser, set_rate
+from nddr_deploy.training.weighting import WEIGHTINGS, Situation, Weighting, make_weighting, shared_weights
+
+approx = pytest.approx
+TASKS = (Segmentation(classes=("a", "b")), Normals(), Depth())
+TWO = {"segmentation": 1.0, "normals": 1.0}
+THREE = {**TWO, "depth": 1.0}
+
+
+def network(count: int = 2, **changes: Any) -> MultiTaskNetwork:
+    options = {"backbone_options": {"width": 0.02}, "head_options": {"width": 0.01, "dilation": 2}}
+    return build_network(NetworkConfig(backbone="vgg16_deeplab", **{**options, **changes}), TASKS[:count])
+
+
+def weighting(
+    name: str, weights: Mapping[str, float], *, on: MultiTaskNetwork | None = None, epoch: int = 5, **options: Any
+) -> Weighting:
+    situation = Situation(weights, on or network(len(weights)), epoch, Accelerator(cpu=True))
+    return make_weighting(name, options, situation)
+
+
+def constants(losses: Mapping[str, float]) -> dict[str, Tensor]:
+    return {task: torch.tensor(loss) for task, loss in losses.items()}
+
+
+def steep(shared: list[Tensor], slopes: Mapping[str, float]) -> dict[str, Tensor]:
+    """Losses whose gradient has exactly these norms with respect to `shared`."""
+    numbers = sum(weight.numel() for weight in shared)
+    total = torch.stack([weight.sum() for weight in shared]).sum()
+    return {task: slope * total / math.sqrt(numbers) for task, slope in slopes.items()}
+
+
+@pytest.mark.parametrize("name", WEIGHTINGS)
+@pytest.mark.parametrize("weights", [{"segmentation": 1.0, "normals": 20.0}, {**THREE, "depth": 0.3}], ids=["2", "3"])
+def test_every_weighting_starts_from_the_fixed_weights(name: str, weights: dict[str, float]) -> None:
+    found = weighting(name, weights)
+    losses = dict(zip(weights, (2.0, 3.0, 5.0), strict=False))
+
+    # uncertainty keeps logarithms in float32
+    assert found.factors() == approx(weights, rel=1e-6)
+    if name != "gradnorm":  # which needs losses with gradients
+        total = sum(weights[task] * loss for task, loss in losses.items())
+        assert found.total(constants(losses)).item() == approx(total, rel=1e-6)
+
+
+def test_fixed_weights_learn_nothing() -> None:
+    fixed = weighting("fixed", {"segmentation": 1.0, "normals": 20.0})
+
+    fixed.step({"segmentation": 5.0, "normals": 0.1})
+
+    assert fixed.factors() == {"segmentation": 1.0, "normals": 20.0}
+    assert not fixed.state_dict()
+    assert not fixed.groups()
+
+
+@pytest.mark.parametrize("losses", [{"segmentation": 4.0, "normals": 0.01}, {**TWO, "normals": 30.0, "depth": 0.2}])
+def test_uncertainty_ends_at_the_logarithm_of_a_constant_loss(losses: dict[str, float]) -> None:
+    uncertainty = weighting("uncertainty", dict.fromkeys(losses, 1.0))
+    optimiser = make_optimiser(uncertainty.groups(), lr=0.1, momentum=0.0)
+
+    for _ in range(400):
+        uncertainty.step(losses)
+        optimiser.step()
+
+    # a distance shrinks by 1 - lr / 2 a step near the end: 1e-4 is far more than what is left
+    assert uncertainty.get_parameter("log_variances").tolist() == approx(
+        [math.log(loss) for loss in losses.values()], abs=1e-4
+    )
+    for task, factor in uncertainty.factors().items():
+        assert factor * losses[task] == approx(0.5, rel=1e-3)
+
+
+def test_the_gradient_of_uncertainty_is_that_of_its_formula() -> None:
+    uncertainty = weighting("uncertainty", {"segmentation": 3.0, "normals": 0.2})
+    s = uncertainty.get_parameter("log_variances").detach().clone().requires_grad_()
+    losses = torch.tensor([0.7, 1.9])
+    (losses * torch.exp(-s) / 2 + s / 2).sum().backward()
+
+    uncertainty.step({"segmentation": 0.7, "normals": 1.9})
+
+    assert s.grad is not None
+    assert uncertainty.get_parameter("log_variances").grad.tolist() == approx(s.grad.tolist(), rel=1e-5)  # float32
+
+
+def test_a_task_without_labels_keeps_its_uncertainty() -> None:
+    uncertainty = weighting("uncertainty", THREE)
+    optimiser = make_optimiser(uncertainty.groups(), lr=0.1, momentum=0.0)
+
+    uncertainty.step({"segmentation": 1.0, "depth": 2.0})
+    optimiser.step()
+
+    factors = uncertainty.factors()
+    assert factors["normals"] == approx(1.0, rel=1e-6)
+    assert factors["segmentation"] < 0.96  # a step of 0.1 x (1 x 1 - 1/2) in s
+    assert factors["depth"] < factors["segmentation"]
+
+
+def test_uncertainties_do_not_decay_and_have_a_rate_of_their_own() -> None:
+    uncertainty = weighting("uncertainty", TWO, lr_factor=7.0)
+    optimiser = make_optimiser(uncertainty.groups(), lr=1.0)
+
+    set_rate(optimiser, 0.01)
+
+    (group,) = optimiser.param_groups
+    assert group["lr"] == approx(0.07)
+    assert group["weight_decay"] == 0
+
+
+def test_dynamic_averages_by_hand() -> None:
+    average = weighting("dwa", {"segmentation": 1.0, "normals": 10.0}, window=2)
+    seen = []
+
+    for losses in [(4.0, 1.0), (2.0, 3.0), (1.0, 2.0), (2.0, 2.0), (9.0, 9.0)]:
+        average.step(dict(zip(TWO, losses, strict=True)))
+        seen.append(list(average.factors().values()))
+
+    # windows: means (3, 2), then (1.5, 2): ratios 1/2 and 1, over the temperature 2: 1/4 and 1/2
+    slow = 2 / (1 + math.exp(-0.25))
+    assert seen[:3] == [[1.0, 10.0]] * 3
+    assert seen[3] == approx([2 - slow, 10 * slow])
+    assert seen[4] == seen[3]
+
+
+def test_dynamic_averages_of_three_tasks_at_another_temperature() -> None:
+    average = weighting("dwa", THREE, temperature=0.5, window=1)
+
+    average.step({"segmentation": 1.0, "normals": 2.0, "depth": 4.0})
+    average.step({"segmentation": 1.0, "normals": 1.0, "depth": 1.0})
+
+    exponentials = [math.exp(ratio / 0.5) for ratio in (1.0, 0.5, 0.25)]
+    assert list(average.factors().values()) == approx([3 * e / sum(exponentials) for e in exponentials])
+
+
+def test_a_window_is_an_epoch_where_none_is_given() -> None:
+    average = weighting("dwa", TWO, epoch=3)
+
+    for step in range(1, 7):
+        assert average.factors() == TWO, step
+        average.step({"segmentation": 1.0 if step <= 3 else 2.0, "normals": 1.0})
+
+    assert average.factors()["segmentation"] > 1.1
+
+
+def test_dynamic_averages_do_without_labels_for_a_while() -> None:
+    average = weighting("dwa", TWO, window=2)
+    unlabelled, labelled = {"segmentation": 1.0}, {"segmentation": 1.0, "normals": 5.0}
+
+    # a step without labels is not a step with a loss of 0: all ratios are 1
+    for losses in (labelled, labelled, labelled, unlabelled):
+        average.step(losses)
+    assert average.factors() == approx(TWO)
+    for losses in (unlabelled, unlabelled, labelled, {"segmentation": 0.0, "normals": 5.0}):
+        average.step(losses)
+    assert average.factors()["normals"] == approx(2 / (1 + math.exp(-0.25)))  # 1 for it, 1/2 for segmentation
+
+
+def test_a_loss_that_was_zero_does_not_break_dynamic_averages() -> None:
+    average = weighting("dwa", TWO, window=1)
+
+    for losses in ((0.0, 1.0), (0.0, 1.0), (3.0, 1.0), (1e6, 1.0)):
+        average.step(dict(zip(TWO, losses, strict=True)))
+        assert sum(average.factors().values()) == approx(2.0)
+
+
+def test_one_step_of_gradnorm_by_hand() -> None:
+    found = weighting("gradnorm", {"segmentation": 1.0, "normals": 3.0}, alpha=1.0, rate=0.1)
+    shared = shared_weights(found.situation.network)
+
+    total = found.total(steep(shared, {"segmentation": 8.0, "normals": 1.0}))
+    found.step({"segmentation": 2.0, "normals": 0.5})
+
+    # norms 8 and 3, mean 5.5; both losses are their first ones, so both should have 5.5
+    first, second = math.exp(-0.1 * 8 / 5.5), 3 * math.exp(0.1 * 3 / 5.5)
+    assert list(found.factors().values()) == approx([4 * first / (first + second), 4 * second / (first + second)])
+    assert total.item() == approx(sum(8 * w.sum().item() + 3 * w.sum().item() for w in shared) / norm(shared), rel=1e-4)
+
+
+def norm(shared: list[Tensor]) -> float:
+    return math.sqrt(sum(weight.numel() for weight in shared))
+
+
+def test_gradnorm_favours_the_task_that_learns_more_slowly() -> None:
+    found = weighting("gradnorm", TWO, alpha=2.0, rate=0.1)
+    shared = shared_weights(found.situation.network)
+    found.total(steep(shared, {"segmentation": 1.0, "normals": 1.0}))
+    found.step({"segmentation": 2.0, "normals": 2.0})
+    assert found.factors() == approx(TWO)  # equal norms are as they should be
+
+    found.total(steep(shared, {"segmentation": 1.0, "normals": 1.0}))
+    found.step({"segmentation": 0.5, "normals": 1.5})
+
+    # 1/4 and 3/4 of the first losses, over their mean: 1/2 and 3/2; norms should be 1/4 and 9/4 of the mean
+    fast, slow = math.exp(-0.1), math.exp(0.1)
+    assert list(found.factors().values()) == approx([2 * fast / (fast + slow), 2 * slow / (fast + slow)])
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_gradnorm_undoes_a_loss_that_is_a_hundred_times_too_large(count: int) -> None:
+    torch.manual_seed(0)
+    model = network(count)
+    weights = dict.fromkeys([task.name for task in TASKS[:count]], 1.0)
+    found = weighting("gradnorm", weights, on=model, alpha=0.0)
+    scales = {"segmentation": 100.0, "normals": 1.0, "depth": 0.5}
+    raw = model(torch.rand(2, 3, 32, 40))
+    losses = {task: scales[task] * output.square().mean() for task, output in raw.items()}
+
+    for _ in range(500):
+        found.total(losses)
+        found.step({task: loss.item() for task, loss in losses.items()})
+
+    shared = shared_weights(model)
+    norms = []
+    for task, factor in found.factors().items():
+        gradient = torch.autograd.grad(losses[task], shared, retain_graph=True)
+        norms.append(factor * torch.cat([part.flatten() for part in gradient]).norm().item())
+    # the last steps go to and fro by the rate, 2.5 %, in every factor
+    assert norms == approx([sum(norms) / count] * count, rel=0.1)
+    assert sum(found.factors().values()) == approx(count)
+
+
+def test_gradnorm_sees_a_batch_in_parts_as_the_whole_batch() -> None:
+    model = network(2)
+    whole, parts = (weighting("gradnorm", TWO, on=model) for _ in range(2))
+    shared = shared_weights(model)
+    # two parts whose gradients point apart: the norm of the sum is far from the sum of the norms
+    first = {"segmentation": 3 * shared[0].sum(), "normals": shared[1].sum()}
+    second = {"segmentation": shared[1].sum(), "normals": -2 * shared[1].sum()}
+
+    whole.total({task: first[task] + second[task] for task in TWO})
+    whole.step({"segmentation": 1.0, "normals": 1.0})
+    parts.total(first)
+    parts.total(second)
+    parts.step({"segmentation": 1.0, "normals": 1.0})
+
+    assert parts.factors() == approx(whole.factors(), rel=1e-6)
+    assert parts.factors()["segmentation"] < 0.99
+
+
+def test_gradnorm_leaves_everything_where_a_task_has_no_labels_or_a_gradient_overflows() -> None:
+    found = weighting("gradnorm", TWO)
+    shared = shared_weights(found.situation.network)
+
+    found.total(steep(shared, {"segmentation": 8.0, "normals": 1.0}))
+    found.step({"segmentation": 1.0})
+    found.total(steep(shared, {"segmentation": math.inf, "normals": 1.0}))
+    found.step({"segmentation": 1.0, "normals": 1.0})
+
+    assert found.factors() == TWO
+
+
+def test_gradnorm_takes_no_part_in_the_gradients_of_the_network() -> None:
+    torch.manual_seed(0)
+    model = network(2).eval()
+    images = torch.rand(1, 3, 32, 40)
+    gradients = []
+    for name in ("fixed", "gradnorm"):
+        model.zero_grad()
+        losses = {task: output.square().mean() for task, output in model(images).items()}
+        weighting(name, TWO, on=model).total(losses).backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None])
+
+    assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "stage"),
+    [
+        ({"fusion": "nddr"}, 5),
+        ({"fusion": "cross_stitch", "fused_stages": [1, 3]}, 3),
+        ({"fusion": "sluice", "shortcut": "per_task"}, 5),
+        ({"fusion": "shared"}, 5),
+    ],
+)
+def test_every_loss_reaches_the_weights_whose_gradients_are_compared(changes: dict[str, Any], stage: int) -> None:
+    model = network(3, **changes).eval()
+
+    shared = shared_weights(model)
+    raw = model(torch.rand(1, 3, 32, 40))
+
+    last = [model.stages_of(stream)[stage - 1].last_convolution().weight for stream in model.streams]
+    assert all(ours is theirs for ours, theirs in zip(shared, last, strict=True))
+    for task, output in raw.items():
+        for gradient in torch.autograd.grad(output.square().sum(), shared, retain_graph=True):
+            assert gradient.abs().sum() > 0, task
+
+
+def test_gradnorm_refuses_a_network_that_shares_nothing() -> None:
+    with pytest.raises(ConfigError, match=r"fusion 'none' they share none.*another weighting"):
+        weighting("gradnorm", TWO, on=network(2, fusion="none"))
+
+
+@pytest.mark.parametrize("name", WEIGHTINGS)
+def test_a_weighting_goes_on_from_its_state(name: str) -> None:
+    def steps(found: Weighting, optimiser: torch.optim.Optimizer | None, count: range) -> None:
+        shared = shared_weights(found.situation.network)
+        for step in count:
+            found.total(steep(shared, {"segmentation": 1.0 + step, "normals": 2.0}))
+            found.step({"segmentation": 3.0 / (1 + step), "normals": 1.0})
+            if optimiser is not None:
+                optimiser.step()
+
+    def optimiser_of(found: Weighting) -> torch.optim.Optimizer | None:
+        return make_optimiser(found.groups(), lr=0.1, momentum=0.0) if found.groups() else None
+
+    model, options = network(2), {"window": 3} if name == "dwa" else {}
+    unbroken = weighting(name, TWO, on=model, **options)
+    steps(unbroken, optimiser_of(unbroken), range(11))
+
+    broken = weighting(name, TWO, on=model, **options)
+    steps(broken, optimiser_of(broken), range(4))
+    resumed = weighting(name, TWO, on=model, **options)
+    resumed.load_state_dict(broken.state_dict())
+    steps(resumed, optimiser_of(resumed), range(4, 11))
+
+    assert resumed.factors() == unbroken.factors()
+    assert (resumed.factors() == TWO) == (name == "fixed")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sentence"),
+    [
+        ("gradnrom", {}, "loss.weighting: 'gradnrom'.*Did you mean 'gradnorm'"),
+        ("fixed", {"alpha": 1.0}, "loss.weighting_options: 'alpha' was given, but there are no options"),
+        ("gradnorm", {"alfa": 1.0}, "loss.weighting_options: 'alfa'.*Did you mean 'alpha'"),
+        ("gradnorm", {"alpha": -1.0}, "alpha: expected at least 0; got -1"),
+        ("gradnorm", {"rate": 0.0}, "rate: expected a positive number"),
+        ("uncertainty", {"lr_factor": "fast"}, "lr_factor: expected a number"),
+        ("uncertainty", {"lr_factor": math.nan}, "lr_factor: expected a positive number"),
+        ("dwa", {"temperature": 0.0}, "temperature: expected a positive number"),
+        ("dwa", {"window": 0}, "window: expected a number of steps"),
+        ("dwa", {"window": 2.5}, "window: expected a number of steps"),
+    ],
+)
+def test_what_cannot_weigh_is_refused(name: str, options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        weighting(name, TWO, **options)
