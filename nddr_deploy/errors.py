@@ -62,6 +62,10 @@ class TrainingError(NddrError):
     exit_status = 1
 
 
+class OtherProcessError(TrainingError):
+    """Another process of this training met an error, which it says itself."""
+
+
 LISTED = 40  # choices that a message names all of; of more, such as the layers of a network, the nearest few
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from nddr_deploy.errors import TrainingError
 from nddr_deploy.training.folder import RunFolder
+from nddr_deploy.training.loss_trail import LossTrail
 from nddr_deploy.training.objective import Objective
 from nddr_deploy.training.optimiser import set_rate
 from nddr_deploy.training.record import Record
 from nddr_deploy.training.samples import Batch
 from nddr_deploy.training.state import Training
+from nddr_deploy.training.step import gradients
 from nddr_deploy.training.stop import StopSignals
 
 
@@ -54,6 +53,7 @@ def run_steps(
     *,
     steps: int,
     rate: Callable[[int], float],
+    parts: int,
     clip_norm: float | None,
     intervals: Intervals,
     validate: Callable[[], bool],
@@ -69,35 +69,53 @@ def run_steps(
         to_float: images uint8 (N, H, W, 3) -> float (N, 3, H, W).
         batches: of the steps that are left.
         rate: steps done -> base learning rate of the next one.
+        parts: how many each process cuts its batches into.
         clip_norm: see `OptimiserConfig`.
         validate: scores the network and notes whether it is the best so far; called by every process.
         stop: looked at after every step.
 
     Raises:
-        TrainingError: a loss is not a finite number. Weights and files are as after the step before.
+        TrainingError: a loss is not a finite number. Files are as after an earlier step; weights, see `LossTrail`.
+        NddrError: what a process met when it prepared a batch.
+        OtherProcessError: an error that another process raises.
         KeyboardInterrupt: stopped by a signal, after last.pt was saved.
     """
     clock = Clock()
-    device = training.accelerator.device
+    device, processes = training.accelerator.device, training.processes
+    trail = LossTrail(list(objective.losses), device)
     while training.step < steps:
         began = time.monotonic()
-        batch = next(batches)
+        with processes.together():
+            batch = next(batches)
         ready = time.monotonic()
 
         lr = rate(training.step)
         set_rate(training.optimiser, lr)
-        images = to_float(batch.images.to(device, non_blocking=True))
+        images = batch.images.to(device, non_blocking=True)
         targets = {name: target.to(device, non_blocking=True) for name, target in batch.targets.items()}
-        losses = _step(training, model, objective, images, targets, clip_norm)
+        losses = gradients(training, model, objective, to_float, images, targets, parts=parts)
+        with processes.same():
+            trail.add(training.step + 1, losses.total, losses.tasks, losses.penalty)
+        if clip_norm is not None:
+            training.accelerator.clip_grad_norm_(model.parameters(), clip_norm)
+        training.optimiser.step()
+        training.optimiser.zero_grad()
         training.step += 1
+
+        stopping = training.step < steps and processes.any(stop.received is not None)
+        log, check, save = (
+            _due(training.step, every, steps) for every in (intervals.log, intervals.validate, intervals.save)
+        )
+        with processes.same():
+            seen = trail.take(everything=stopping or log or check or save)
         clock.waiting_s += ready - began
         clock.working_s += time.monotonic() - ready
 
-        record.train(training.step, lr, losses, due=_due(training.step, intervals.log, steps))
-        if _due(training.step, intervals.validate, steps) and validate():
+        for step, values in seen:
+            record.train(step, lr, values, due=log and step == training.step)
+        if check and validate():
             training.save(folder.best, resumable=False)
-        stopping = training.step < steps and _agreed(stop, training)
-        if stopping or _due(training.step, intervals.save, steps):
+        if stopping or save:
             training.save(folder.last)
         if stopping:
             record.say(
@@ -107,44 +125,5 @@ def run_steps(
     return clock
 
 
-def _step(
-    training: Training,
-    model: nn.Module,
-    objective: Objective,
-    images: Tensor,
-    targets: Mapping[str, Tensor],
-    clip_norm: float | None,
-) -> dict[str, float]:
-    """One optimiser step. Returns the tasks' losses on this process's images, "penalty", and "loss", their sum."""
-    losses = objective(model(images), targets)
-    penalty = sum(training.network.penalties().values(), torch.zeros((), device=images.device))
-    total = sum((objective.weights[name] * loss for name, loss in losses.items()), penalty)
-
-    named = {"loss": total, **losses, "penalty": penalty}
-    values = dict(zip(named, torch.stack(list(named.values())).tolist(), strict=True))
-    for name in (*losses, "penalty"):
-        if not math.isfinite(values[name]):
-            raise TrainingError(
-                f"The loss of {name} is {values[name]} in step {training.step + 1}. Lower optimiser.lr, raise "
-                "schedule.warmup_steps, or set optimiser.clip_norm; last.pt holds the last saved state."
-            )
-
-    training.accelerator.backward(total)
-    if clip_norm is not None:
-        training.accelerator.clip_grad_norm_(model.parameters(), clip_norm)
-    training.optimiser.step()
-    training.optimiser.zero_grad()
-    return values
-
-
 def _due(step: int, every: int, steps: int) -> bool:
     return step == steps or step % every == 0
-
-
-def _agreed(stop: StopSignals, training: Training) -> bool:
-    """Whether any process was asked to stop: all must leave after the same step."""
-    asked = stop.received is not None
-    if training.accelerator.num_processes == 1:
-        return asked
-    votes = training.accelerator.reduce(torch.tensor(float(asked), device=training.accelerator.device), reduction="sum")
-    return bool(votes.item() > 0)

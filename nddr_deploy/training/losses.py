@@ -1,7 +1,8 @@
 """What each task's raw output is trained with. To add a loss: write it here, and a line in `LOSSES`.
 
-A loss is a mean over valid pixels or images, so its weight does not depend on how much is labelled. Where nothing is
-valid it is 0, with a zero gradient.
+A loss is a mean over valid pixels or images, so its weight does not depend on how much is labelled. Here it comes as a
+sum and what to divide by: the valid pixels of a whole step may lie in several parts of a batch, and on several
+processes. Where nothing is valid the sum is 0, with a zero gradient.
 
 Shape letters: N batch, C channels, H, W the size of targets, h, w the size of raw maps.
 """
@@ -9,6 +10,7 @@ Shape letters: N batch, C channels, H, W the size of targets, h, w the size of r
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,7 +19,18 @@ from torch.nn import functional as F
 from nddr_deploy.resize import Convention, Grid
 from nddr_deploy.tasks.base import IGNORE_LABEL
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+
+@dataclass(frozen=True)
+class Loss:
+    """One kind of loss.
+
+    Attributes:
+        total: raw and target -> (), the sum over all valid pixels or images.
+        valid: target -> bool, one for each pixel or image: which of them count. Nothing else may decide that.
+    """
+
+    total: Callable[[Tensor, Tensor], Tensor]
+    valid: Callable[[Tensor], Tensor]
 
 
 def cross_entropy(raw: Tensor, target: Tensor) -> Tensor:
@@ -31,12 +44,10 @@ def cross_entropy(raw: Tensor, target: Tensor) -> Tensor:
         Gao et al., NDDR-CNN, CVPR 2019, section 4.1.
     """
     if raw.ndim == 2:
-        return F.cross_entropy(raw, target.long())
+        return F.cross_entropy(raw, target.long(), reduction="sum")
     # The softmax is faster over maps; the rest has a deterministic CUDA kernel only for rows, one per pixel.
     rows = F.log_softmax(raw, dim=1).movedim(1, -1).reshape(-1, raw.shape[1])
-    labels = target.reshape(-1).long()
-    total = F.nll_loss(rows, labels, ignore_index=IGNORE_LABEL, reduction="sum")
-    return total / (labels != IGNORE_LABEL).sum().clamp(min=1)
+    return F.nll_loss(rows, target.reshape(-1).long(), ignore_index=IGNORE_LABEL, reduction="sum")
 
 
 def cosine(raw: Tensor, target: Tensor) -> Tensor:
@@ -49,28 +60,26 @@ def cosine(raw: Tensor, target: Tensor) -> Tensor:
     Source:
         Gao et al., NDDR-CNN, CVPR 2019, section 4.1: l2 between unit vectors, which is twice this.
     """
-    truth = target.movedim(-1, 1)
-    valid = (truth != 0).any(dim=1)  # (N, H, W)
-    apart = 1 - F.cosine_similarity(raw, truth, dim=1)
-    return _mean_where(apart, valid)
+    apart = 1 - F.cosine_similarity(raw, target.movedim(-1, 1), dim=1)
+    return _sum_where(apart, directed(target))
 
 
 def l1(raw: Tensor, target: Tensor) -> Tensor:
     """|raw - target| in metres, over pixels with a measured depth. raw (N, 1, H, W), target (N, H, W), 0 = missing."""
-    return _mean_where((raw[:, 0] - target).abs(), target > 0)
+    return _sum_where((raw[:, 0] - target).abs(), measured(target))
 
 
 def relative_l1(raw: Tensor, target: Tensor) -> Tensor:
     """|raw - target| / target, what AbsRel measures: near surfaces count more. Shapes as in `l1`."""
-    valid = target > 0
-    return _mean_where((raw[:, 0] - target).abs() / target.where(valid, torch.ones_like(target)), valid)
+    valid = measured(target)
+    return _sum_where((raw[:, 0] - target).abs() / target.where(valid, torch.ones_like(target)), valid)
 
 
 def binary_cross_entropy(raw: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy of logits, over labelled pixels. raw (N, 1, H, W), target (N, H, W): 0 no, 1 yes, 255 = ignore."""
     truth = (target == 1).to(raw.dtype)
     apart = F.binary_cross_entropy_with_logits(raw[:, 0], truth, reduction="none")
-    return _mean_where(apart, target != IGNORE_LABEL)
+    return _sum_where(apart, labelled(target))
 
 
 def age_cross_entropy(raw: Tensor, target: Tensor) -> Tensor:
@@ -79,16 +88,35 @@ def age_cross_entropy(raw: Tensor, target: Tensor) -> Tensor:
     Source:
         Gao et al., NDDR-CNN, CVPR 2019, section 4.1.
     """
-    return F.cross_entropy(raw, target.round().long())
+    return F.cross_entropy(raw, target.round().long(), reduction="sum")
+
+
+def labelled(target: Tensor) -> Tensor:
+    """Every pixel that is not 255; every image, whose classes may be more."""
+    return target != IGNORE_LABEL if target.ndim > 1 else every_image(target)
+
+
+def directed(target: Tensor) -> Tensor:
+    """(N, H, W, 3) -> (N, H, W): where a normal is not (0, 0, 0)."""
+    return (target != 0).any(dim=-1)
+
+
+def measured(target: Tensor) -> Tensor:
+    """Where a depth is more than 0."""
+    return target > 0
+
+
+def every_image(target: Tensor) -> Tensor:
+    return torch.ones_like(target, dtype=torch.bool)
 
 
 LOSSES: dict[str, Loss] = {
-    "cross_entropy": cross_entropy,
-    "cosine": cosine,
-    "l1": l1,
-    "relative_l1": relative_l1,
-    "binary_cross_entropy": binary_cross_entropy,
-    "age_cross_entropy": age_cross_entropy,
+    "cross_entropy": Loss(cross_entropy, labelled),
+    "cosine": Loss(cosine, directed),
+    "l1": Loss(l1, measured),
+    "relative_l1": Loss(relative_l1, measured),
+    "binary_cross_entropy": Loss(binary_cross_entropy, labelled),
+    "age_cross_entropy": Loss(age_cross_entropy, every_image),
 }
 
 
@@ -104,5 +132,5 @@ def reduce_target(target: Tensor, size_hw: tuple[int, int], convention: Conventi
     return target.index_select(1, rows).index_select(2, columns)
 
 
-def _mean_where(values: Tensor, valid: Tensor) -> Tensor:
-    return values.where(valid, torch.zeros_like(values)).sum() / valid.sum().clamp(min=1)
+def _sum_where(values: Tensor, valid: Tensor) -> Tensor:
+    return values.where(valid, torch.zeros_like(values)).sum()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from nddr_deploy.errors import ConfigError, unknown_choice
@@ -15,7 +16,10 @@ from nddr_deploy.training.losses import LOSSES, reduce_target
 
 
 class Objective(nn.Module):
-    """Raw outputs and targets -> one loss per task, not yet weighted.
+    """Raw outputs and targets -> each task's loss as a sum over valid pixels or images, not yet weighted.
+
+    >>> targets = objective.targets_at(raw, targets)
+    >>> sums, counts = objective(raw, targets), objective.valid(targets)       # of any part of the batch
 
     Args:
         tasks: of the network.
@@ -58,19 +62,30 @@ class Objective(nn.Module):
         self.convention = resize
         self.resize = Resize(resize)
 
-    def forward(self, raw: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Task name -> () float32 loss.
+    def targets_at(self, raw: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The targets at the size at which they meet outputs of the size of `raw`.
 
         Shapes:
-            raw: (N, C, h, w) or (N, C); targets: as `data.Sample` describes one, with N in front.
+            raw: (N, C, h, w) or (N, C); targets: as `data.Sample` describes one, with N in front. N may differ.
         """
-        losses = {}
+        meeting = dict(targets)
+        if self.at == "raw":
+            for name in self.dense:
+                size_hw = raw[name].shape[2], raw[name].shape[3]
+                if targets[name].shape[1:3] != size_hw:
+                    meeting[name] = reduce_target(targets[name], size_hw, self.convention)
+        return meeting
+
+    def valid(self, targets: Mapping[str, Tensor]) -> Tensor:
+        """(T,) int64: how many pixels or images of each task count. `targets` from `targets_at`."""
+        return torch.stack([loss.valid(targets[name]).sum() for name, loss in self.losses.items()])
+
+    def forward(self, raw: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Task name -> () float32, the sum of its loss. `targets` from `targets_at`."""
+        sums = {}
         for name, loss in self.losses.items():
             output, target = raw[name].float(), targets[name]
             if name in self.dense and output.shape[2:] != target.shape[1:3]:
-                if self.at == "full":
-                    output = self.resize(output, (target.shape[1], target.shape[2]))
-                else:
-                    target = reduce_target(target, (output.shape[2], output.shape[3]), self.convention)
-            losses[name] = loss(output, target)
-        return losses
+                output = self.resize(output, (target.shape[1], target.shape[2]))
+            sums[name] = loss.total(output, target)
+        return sums

@@ -24,6 +24,7 @@ from nddr_deploy.training.folder import RunFolder
 from nddr_deploy.training.loop import Intervals, run_steps
 from nddr_deploy.training.objective import Objective
 from nddr_deploy.training.optimiser import make_optimiser, parameter_groups
+from nddr_deploy.training.processes import Processes
 from nddr_deploy.training.record import Record
 from nddr_deploy.training.samples import Batches, load_batches
 from nddr_deploy.training.schedule import poly_factor
@@ -95,6 +96,7 @@ def train(
 def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) -> TrainReport:
     _check_counts(config)
     accelerator = make_accelerator(config.device, config.amp)
+    processes = Processes(accelerator)
     folder = RunFolder(Path(config.output))
     plain = {key: value for key, value in config_to_dict(config).items() if key != "output"}  # a run may be moved
     checkpoint = load_resumable(folder.last, plain) if resume else None
@@ -133,7 +135,7 @@ def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console)
         "size_hw": _image_size(held_out),
         "config": plain,
     }
-    training = Training(network, optimiser, accelerator, about)
+    training = Training(network, optimiser, accelerator, processes, about)
     if checkpoint is not None:
         training.restore(checkpoint)
     else:
@@ -165,6 +167,7 @@ def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console)
             loader,
             steps=config.steps,
             rate=rate,
+            parts=config.accumulate,
             clip_norm=config.optimiser.clip_norm,
             intervals=Intervals(config.eval_every, config.checkpoint_every, config.log_every),
             validate=lambda: validate(training, held_out, record, limit=config.eval_limit),

@@ -18,6 +18,7 @@ from nddr_deploy.evaluate.score import Scores
 from nddr_deploy.network import MultiTaskNetwork
 from nddr_deploy.training.config import TrainConfig
 from nddr_deploy.training.config_file import config_to_dict
+from nddr_deploy.training.processes import Processes
 
 # A resumed run may differ in these: they change neither the data nor the arithmetic.
 FREE_TO_CHANGE = {
@@ -42,6 +43,7 @@ class Training:
     network: MultiTaskNetwork
     optimiser: torch.optim.Optimizer
     accelerator: Accelerator
+    processes: Processes
     about: Mapping[str, Any]
     step: int = 0
     best: float = -math.inf

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 
 import pytest
 import torch
@@ -11,20 +12,28 @@ from torch import Tensor
 from nddr_deploy.errors import ConfigError
 from nddr_deploy.network import Resize
 from nddr_deploy.tasks import TASKS, Age, Classification, Depth, Normals, Segmentation, Task
-from nddr_deploy.training.losses import (
-    LOSSES,
-    age_cross_entropy,
-    binary_cross_entropy,
-    cosine,
-    cross_entropy,
-    l1,
-    reduce_target,
-    relative_l1,
-)
+from nddr_deploy.training.losses import LOSSES, reduce_target
 from nddr_deploy.training.objective import Objective
 
 approx = pytest.approx
 TASKS_OF_A_SCENE = (Segmentation(classes=("a", "b")), Normals(), Depth())
+
+
+def mean(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """A loss as it is minimised: its sum over what is valid, divided by how much that is."""
+    loss = LOSSES[name]
+    return lambda raw, target: loss.total(raw, target) / loss.valid(target).sum()
+
+
+cross_entropy, binary_cross_entropy, age_cross_entropy, cosine, l1, relative_l1 = (
+    mean(name) for name in ("cross_entropy", "binary_cross_entropy", "age_cross_entropy", "cosine", "l1", "relative_l1")
+)
+
+
+def losses_of(objective: Objective, raw: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    targets = objective.targets_at(raw, targets)
+    sums = objective(raw, targets)
+    return {name: total / count for (name, total), count in zip(sums.items(), objective.valid(targets), strict=True)}
 
 
 def column(*values: float) -> Tensor:
@@ -107,10 +116,11 @@ def test_nothing_labelled_gives_zero_loss_and_zero_gradient(name: str) -> None:
     }[name]
     raw = torch.randn(1, channels, 2, 2, requires_grad=True)
 
-    loss = LOSSES[name](raw, target)
+    loss = LOSSES[name].total(raw, target)
     loss.backward()
 
     assert loss.item() == 0
+    assert not LOSSES[name].valid(target).any()
     assert raw.grad is not None
     assert torch.equal(raw.grad, torch.zeros_like(raw))
 
@@ -151,7 +161,7 @@ def test_an_objective_compares_every_output_with_its_own_target(at: str) -> None
         "depth": torch.full((2, 1, 3, 4), 2.5),
     }
 
-    losses = objective(raw, scene(12, 16))
+    losses = losses_of(objective, raw, scene(12, 16))
 
     assert losses["segmentation"].item() == approx(0.0)
     assert losses["normals"].item() == approx(0.0, abs=1e-6)
@@ -164,7 +174,7 @@ def test_full_size_losses_resize_raw_maps_with_the_networks_convention() -> None
     raw = torch.rand(1, 1, 2, 3)
     target = Resize("asymmetric")(raw, (4, 6))[:, 0]
 
-    assert objective({"depth": raw}, {"depth": target})["depth"].item() == 0
+    assert losses_of(objective, {"depth": raw}, {"depth": target})["depth"].item() == 0
 
 
 @pytest.mark.parametrize(
@@ -187,9 +197,20 @@ def test_pooled_tasks_of_one_network_keep_their_losses_apart() -> None:
     tasks: tuple[Task, ...] = (Age(), Classification("gender", ("a", "b")))
     raw = {"age": torch.zeros(3, 100), "gender": torch.zeros(3, 2)}
 
-    losses = Objective(tasks, weights={}, kinds={})(
-        raw, {"age": torch.tensor([1.0, 2.0, 3.0]), "gender": torch.tensor([0, 1, 0])}
-    )
+    targets = {"age": torch.tensor([1.0, 2.0, 3.0]), "gender": torch.tensor([0, 1, 0])}
+    losses = losses_of(Objective(tasks, weights={}, kinds={}), raw, targets)
 
     assert losses["age"].item() == approx(math.log(100))
     assert losses["gender"].item() == approx(math.log(2))
+
+
+def test_pixels_are_counted_after_targets_were_reduced_to_the_raw_size() -> None:
+    objective = Objective((Depth(),), weights={}, kinds={}, at="raw")
+    target = torch.zeros(1, 6, 6)
+    target[0, 1, 1] = 2.0  # the centre of the first of four raw pixels
+    raw = torch.full((1, 1, 2, 2), 5.0)
+
+    reduced = objective.targets_at({"depth": raw}, {"depth": target})
+
+    assert objective.valid(reduced).tolist() == [1]
+    assert objective({"depth": raw}, reduced)["depth"].item() == approx(3.0)

@@ -1,0 +1,85 @@
+"""The processes that train together: what one of them knows, all of them must act on at the same step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed
+from accelerate import Accelerator
+from torch import Tensor
+
+from nddr_deploy.errors import NddrError, OtherProcessError
+from nddr_deploy.training.device import PATIENCE
+
+
+class Processes:
+    """Sums, votes and errors of all processes of a training; each method is called by every process, or by none.
+
+    Votes travel between CPUs, so no GPU is waited for.
+
+    Attributes:
+        count: how many there are.
+        index: which one this is, from 0.
+    """
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.count: int = accelerator.num_processes
+        self.index: int = accelerator.process_index
+        self._votes = torch.distributed.new_group(backend="gloo", timeout=PATIENCE) if self.count > 1 else None
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of a tensor over all processes, on its device."""
+        if self.count == 1:
+            return values
+        values = values.clone()
+        torch.distributed.all_reduce(values)
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in one process at least."""
+        if self._votes is None:
+            return flag
+        votes = torch.tensor(int(flag))
+        torch.distributed.all_reduce(votes, group=self._votes)
+        return bool(votes.item())
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """An error of ours that one process meets inside ends all processes here.
+
+        Inside, no process may wait for another.
+
+        Raises:
+            NddrError: what this process met; where several met the same, only the first of them raises it.
+            OtherProcessError: another process met an error, which it says.
+        """
+        met: NddrError | None = None
+        try:
+            yield
+        except NddrError as error:
+            if self._votes is None:
+                raise
+            met = error
+        if self.any(met is not None):
+            sentences: list[str | None] = [None] * self.count
+            torch.distributed.all_gather_object(sentences, met and str(met), group=self._votes)
+            first = sentences.index(str(met)) if met is not None else -1
+            if met is not None and first == self.index:
+                raise met
+            raise OtherProcessError(next(sentence for sentence in sentences if sentence is not None))
+
+    @contextmanager
+    def same(self) -> Iterator[None]:
+        """An error inside is met by every process alike: the first of them raises it, the others OtherProcessError."""
+        try:
+            yield
+        except NddrError as error:
+            if self.index > 0:
+                raise OtherProcessError(str(error)) from error
+            raise
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        self.any(False)
