@@ -1,6 +1,6 @@
 """How much each task's loss counts in what is minimised. To add a weighting: write it here, and a line in `WEIGHTINGS`.
 
-K tasks; a step's batch may come in several parts, and on several processes.
+Nothing here waits for a GPU. K is the number of tasks.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from nddr_deploy.errors import ConfigError
 from nddr_deploy.network import MultiTaskNetwork, options
 from nddr_deploy.network.fusion import NoFusion
+from nddr_deploy.training.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -26,21 +27,24 @@ class Situation:
 
     Attributes:
         weights: of every task, `loss.weights`: where factors start.
-        network: that is trained, on its device.
+        network: that is trained.
         epoch_steps: steps until every sample was seen once.
-        accelerator: of the processes that train together.
+        accelerator, processes: that train it.
     """
 
     weights: Mapping[str, float]
     network: MultiTaskNetwork
     epoch_steps: int
     accelerator: Accelerator
+    processes: Processes
 
-    @property
-    def gradient_scale(self) -> float:
-        """What fp16 multiplies losses by, so that small gradients do not vanish; the optimiser divides by it again."""
+    def scaled(self, loss: Tensor) -> Tensor:
+        """What fp16 makes of a loss, so that small gradients do not vanish; the optimiser takes it back."""
         scaler = self.accelerator.scaler
-        return 1.0 if scaler is None else float(scaler.get_scale())
+        if scaler is None:
+            return loss
+        scaled: Tensor = scaler.scale(loss)
+        return scaled
 
 
 class Weighting(nn.Module, ABC):
@@ -58,30 +62,30 @@ class Weighting(nn.Module, ABC):
         super().__init__()
         self.situation = situation
         self.tasks = tuple(situation.weights)
-        # Buffers stay on the CPU, where factors are decided, in float64.
-        self.start = torch.tensor([situation.weights[task] for task in self.tasks], dtype=torch.float64)
+        self.device = situation.accelerator.device
+        self.start = torch.tensor(list(situation.weights.values()), dtype=torch.float64, device=self.device)
 
     @abstractmethod
-    def values(self) -> Tensor:
+    def factors(self) -> Tensor:
         """The factors now, (K,)."""
 
-    def factors(self) -> dict[str, float]:
-        """Task name -> the factor of its loss now."""
-        return dict(zip(self.tasks, self.values().tolist(), strict=True))
+    def named_factors(self) -> dict[str, float]:
+        """Task name -> the factor of its loss now. Waits for the device."""
+        return dict(zip(self.tasks, self.factors().tolist(), strict=True))
 
     def total(self, losses: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum of the tasks' losses of one part, (); call it once for each part.
 
         Factors are constants in it: what they learn, they learn in `step`.
         """
-        return torch.stack([factor * losses[task] for task, factor in self.factors().items()]).sum()
+        return (torch.stack([losses[task] for task in self.tasks]) * self.factors().float()).sum()
 
-    def step(self, losses: Mapping[str, float]) -> None:
+    def step(self, losses: Tensor, labelled: Tensor) -> None:
         """Learn from a step.
 
         Args:
-            losses: task name -> loss of the whole step, over all parts and processes. A task that nothing was
-                labelled for is left out.
+            losses: (K,), of the whole step, over all parts and processes.
+            labelled: (K,) bool, whether anything was labelled for the task.
         """
         return
 
@@ -97,7 +101,7 @@ class Fixed(Weighting):
         Gao et al., NDDR-CNN, CVPR 2019 (the released code: segmentation 1, normals 20).
     """
 
-    def values(self) -> Tensor:
+    def factors(self) -> Tensor:
         return self.start
 
 
@@ -122,16 +126,14 @@ class Uncertainty(Weighting):
         super().__init__(situation)
         _check_positive("lr_factor", lr_factor)
         self.lr_factor = lr_factor
-        start = -torch.log(2 * self.start)
-        self.log_variances = nn.Parameter(start.float().to(situation.accelerator.device))
+        self.log_variances = nn.Parameter(-torch.log(2 * self.start).float())
 
-    def values(self) -> Tensor:
+    def factors(self) -> Tensor:
         return torch.exp(-self.log_variances.detach()) / 2
 
-    def step(self, losses: Mapping[str, float]) -> None:
-        gradient = [0.5 - factor * losses[task] if task in losses else 0.0 for task, factor in self.factors().items()]
-        scale = self.situation.gradient_scale
-        self.log_variances.grad = scale * torch.tensor(gradient, device=self.log_variances.device)
+    def step(self, losses: Tensor, labelled: Tensor) -> None:
+        gradient = torch.where(labelled, 0.5 - self.factors() * losses, 0.0)
+        self.log_variances.grad = self.situation.scaled(gradient)
 
     def groups(self) -> list[dict[str, Any]]:
         name = "log variances of the losses"
@@ -164,16 +166,16 @@ class DynamicAverage(Weighting):
         self.before = nn.Buffer(torch.full_like(self.start, math.nan))  # mean losses of the last window
         self.sums = nn.Buffer(torch.zeros_like(self.start))  # of this window
         self.counts = nn.Buffer(torch.zeros_like(self.start))
-        self.steps = nn.Buffer(torch.zeros((), dtype=torch.int64))
+        self.steps = nn.Buffer(
+            torch.zeros((), dtype=torch.int64)
+        )  # of this window; on the CPU, so that it can be asked
 
-    def values(self) -> Tensor:
+    def factors(self) -> Tensor:
         return self.now
 
-    def step(self, losses: Mapping[str, float]) -> None:
-        for number, task in enumerate(self.tasks):
-            if task in losses:
-                self.sums[number] += losses[task]
-                self.counts[number] += 1
+    def step(self, losses: Tensor, labelled: Tensor) -> None:
+        self.sums.add_(torch.where(labelled, losses, 0.0))
+        self.counts.add_(labelled)
         self.steps.add_(1)
         if self.steps < self.window:
             return
@@ -221,39 +223,35 @@ class GradNorm(Weighting):
         self.alpha = alpha
         self.rate = rate
         self.shared = shared_weights(situation.network)
-        self.gradients: Tensor | None = None  # of the step's parts so far, (K, numbers in `shared`), scaled
+        self.gradients = torch.zeros(())  # of the step's parts so far, (K, numbers in `shared`), scaled
         self.now = nn.Buffer(self.start.clone())
         self.first = nn.Buffer(torch.full_like(self.start, math.nan))  # each task's first loss
 
-    def values(self) -> Tensor:
+    def factors(self) -> Tensor:
         return self.now
 
     def total(self, losses: Mapping[str, Tensor]) -> Tensor:
-        scale = self.situation.gradient_scale
         rows = []
         for task in self.tasks:
-            found = torch.autograd.grad(scale * losses[task], self.shared, retain_graph=True, materialize_grads=True)
+            loss = self.situation.scaled(losses[task])
+            found = torch.autograd.grad(loss, self.shared, retain_graph=True, materialize_grads=True)
             rows.append(torch.cat([gradient.flatten() for gradient in found]))
-        part = torch.stack(rows)
-        self.gradients = part if self.gradients is None else self.gradients + part
+        self.gradients = self.gradients + torch.stack(rows)
         return super().total(losses)
 
-    def step(self, losses: Mapping[str, float]) -> None:
-        if self.gradients is None:
-            raise ValueError("GradNorm.step needs the gradients that `total` takes; call that for every part first.")
-        # Processes average their gradients; so must we, before there is a norm.
-        mean = self.situation.accelerator.reduce(self.gradients, reduction="mean")
-        self.gradients = None
-        if len(losses) < len(self.tasks):
-            return
-        now = torch.tensor([losses[task] for task in self.tasks], dtype=torch.float64)
-        self.first.copy_(torch.where(self.first > 0, self.first, now))
-        norms = self.now * (mean.norm(dim=1).double().cpu() / self.situation.gradient_scale)
-        progress = now / self.first
+    def step(self, losses: Tensor, labelled: Tensor) -> None:
+        gradients = self.situation.processes.sum(self.gradients) / self.situation.scaled(torch.ones_like(losses[:1]))
+        self.gradients = torch.zeros(())
+        first = torch.where(self.first > 0, self.first, losses)
+        progress = losses / first
+        norms = self.now * gradients.norm(dim=1)
         target = norms.mean() * (progress / progress.mean()) ** self.alpha
         moved = self.now * torch.exp(-self.rate * torch.sign(norms - target) * norms / norms.mean())
-        if torch.isfinite(moved).all():  # not so where fp16 overflowed (then the optimiser skips this step, too)
-            self.now.copy_(moved * self.start.sum() / moved.sum())
+        moved *= self.start.sum() / moved.sum()
+        # Not finite where fp16 overflowed; then the optimiser skips this step, too.
+        usable = labelled.all() & torch.isfinite(moved).all()
+        self.now.copy_(torch.where(usable, moved, self.now))
+        self.first.copy_(torch.where(usable, first, self.first))
 
 
 WEIGHTINGS: dict[str, type[Weighting]] = {

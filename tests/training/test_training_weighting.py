@@ -15,6 +15,7 @@ from nddr_deploy.errors import ConfigError
 from nddr_deploy.network import MultiTaskNetwork, NetworkConfig, build_network
 from nddr_deploy.tasks import Depth, Normals, Segmentation
 from nddr_deploy.training.optimiser import make_optimiser, set_rate
+from nddr_deploy.training.processes import Processes
 from nddr_deploy.training.weighting import WEIGHTINGS, Situation, Weighting, make_weighting, shared_weights
 
 approx = pytest.approx
@@ -31,8 +32,15 @@ def network(count: int = 2, **changes: Any) -> MultiTaskNetwork:
 def weighting(
     name: str, weights: Mapping[str, float], *, on: MultiTaskNetwork | None = None, epoch: int = 5, **options: Any
 ) -> Weighting:
-    situation = Situation(weights, on or network(len(weights)), epoch, Accelerator(cpu=True))
+    accelerator = Accelerator(cpu=True)
+    situation = Situation(weights, on or network(len(weights)), epoch, accelerator, Processes(accelerator))
     return make_weighting(name, options, situation)
+
+
+def learn(found: Weighting, losses: Mapping[str, float]) -> None:
+    """A step in which the tasks that `losses` names are labelled."""
+    labelled = torch.tensor([task in losses for task in found.tasks])
+    found.step(torch.tensor([losses.get(task, 0.0) for task in found.tasks]), labelled)
 
 
 def constants(losses: Mapping[str, float]) -> dict[str, Tensor]:
@@ -53,7 +61,7 @@ def test_every_weighting_starts_from_the_fixed_weights(name: str, weights: dict[
     losses = dict(zip(weights, (2.0, 3.0, 5.0), strict=False))
 
     # uncertainty keeps logarithms in float32
-    assert found.factors() == approx(weights, rel=1e-6)
+    assert found.named_factors() == approx(weights, rel=1e-6)
     if name != "gradnorm":  # which needs losses with gradients
         total = sum(weights[task] * loss for task, loss in losses.items())
         assert found.total(constants(losses)).item() == approx(total, rel=1e-6)
@@ -62,9 +70,9 @@ def test_every_weighting_starts_from_the_fixed_weights(name: str, weights: dict[
 def test_fixed_weights_learn_nothing() -> None:
     fixed = weighting("fixed", {"segmentation": 1.0, "normals": 20.0})
 
-    fixed.step({"segmentation": 5.0, "normals": 0.1})
+    learn(fixed, {"segmentation": 5.0, "normals": 0.1})
 
-    assert fixed.factors() == {"segmentation": 1.0, "normals": 20.0}
+    assert fixed.named_factors() == {"segmentation": 1.0, "normals": 20.0}
     assert not fixed.state_dict()
     assert not fixed.groups()
 
@@ -75,14 +83,14 @@ def test_uncertainty_ends_at_the_logarithm_of_a_constant_loss(losses: dict[str, 
     optimiser = make_optimiser(uncertainty.groups(), lr=0.1, momentum=0.0)
 
     for _ in range(400):
-        uncertainty.step(losses)
+        learn(uncertainty, losses)
         optimiser.step()
 
     # a distance shrinks by 1 - lr / 2 a step near the end: 1e-4 is far more than what is left
     assert uncertainty.get_parameter("log_variances").tolist() == approx(
         [math.log(loss) for loss in losses.values()], abs=1e-4
     )
-    for task, factor in uncertainty.factors().items():
+    for task, factor in uncertainty.named_factors().items():
         assert factor * losses[task] == approx(0.5, rel=1e-3)
 
 
@@ -92,7 +100,7 @@ def test_the_gradient_of_uncertainty_is_that_of_its_formula() -> None:
     losses = torch.tensor([0.7, 1.9])
     (losses * torch.exp(-s) / 2 + s / 2).sum().backward()
 
-    uncertainty.step({"segmentation": 0.7, "normals": 1.9})
+    learn(uncertainty, {"segmentation": 0.7, "normals": 1.9})
 
     assert s.grad is not None
     assert uncertainty.get_parameter("log_variances").grad.tolist() == approx(s.grad.tolist(), rel=1e-5)  # float32
@@ -102,10 +110,10 @@ def test_a_task_without_labels_keeps_its_uncertainty() -> None:
     uncertainty = weighting("uncertainty", THREE)
     optimiser = make_optimiser(uncertainty.groups(), lr=0.1, momentum=0.0)
 
-    uncertainty.step({"segmentation": 1.0, "depth": 2.0})
+    learn(uncertainty, {"segmentation": 1.0, "depth": 2.0})
     optimiser.step()
 
-    factors = uncertainty.factors()
+    factors = uncertainty.named_factors()
     assert factors["normals"] == approx(1.0, rel=1e-6)
     assert factors["segmentation"] < 0.96  # a step of 0.1 x (1 x 1 - 1/2) in s
     assert factors["depth"] < factors["segmentation"]
@@ -127,8 +135,8 @@ def test_dynamic_averages_by_hand() -> None:
     seen = []
 
     for losses in [(4.0, 1.0), (2.0, 3.0), (1.0, 2.0), (2.0, 2.0), (9.0, 9.0)]:
-        average.step(dict(zip(TWO, losses, strict=True)))
-        seen.append(list(average.factors().values()))
+        learn(average, dict(zip(TWO, losses, strict=True)))
+        seen.append(list(average.named_factors().values()))
 
     # windows: means (3, 2), then (1.5, 2): ratios 1/2 and 1, over the temperature 2: 1/4 and 1/2
     slow = 2 / (1 + math.exp(-0.25))
@@ -140,21 +148,21 @@ def test_dynamic_averages_by_hand() -> None:
 def test_dynamic_averages_of_three_tasks_at_another_temperature() -> None:
     average = weighting("dwa", THREE, temperature=0.5, window=1)
 
-    average.step({"segmentation": 1.0, "normals": 2.0, "depth": 4.0})
-    average.step({"segmentation": 1.0, "normals": 1.0, "depth": 1.0})
+    learn(average, {"segmentation": 1.0, "normals": 2.0, "depth": 4.0})
+    learn(average, {"segmentation": 1.0, "normals": 1.0, "depth": 1.0})
 
     exponentials = [math.exp(ratio / 0.5) for ratio in (1.0, 0.5, 0.25)]
-    assert list(average.factors().values()) == approx([3 * e / sum(exponentials) for e in exponentials])
+    assert list(average.named_factors().values()) == approx([3 * e / sum(exponentials) for e in exponentials])
 
 
 def test_a_window_is_an_epoch_where_none_is_given() -> None:
     average = weighting("dwa", TWO, epoch=3)
 
     for step in range(1, 7):
-        assert average.factors() == TWO, step
-        average.step({"segmentation": 1.0 if step <= 3 else 2.0, "normals": 1.0})
+        assert average.named_factors() == TWO, step
+        learn(average, {"segmentation": 1.0 if step <= 3 else 2.0, "normals": 1.0})
 
-    assert average.factors()["segmentation"] > 1.1
+    assert average.named_factors()["segmentation"] > 1.1
 
 
 def test_dynamic_averages_do_without_labels_for_a_while() -> None:
@@ -163,19 +171,19 @@ def test_dynamic_averages_do_without_labels_for_a_while() -> None:
 
     # a step without labels is not a step with a loss of 0: all ratios are 1
     for losses in (labelled, labelled, labelled, unlabelled):
-        average.step(losses)
-    assert average.factors() == approx(TWO)
+        learn(average, losses)
+    assert average.named_factors() == approx(TWO)
     for losses in (unlabelled, unlabelled, labelled, {"segmentation": 0.0, "normals": 5.0}):
-        average.step(losses)
-    assert average.factors()["normals"] == approx(2 / (1 + math.exp(-0.25)))  # 1 for it, 1/2 for segmentation
+        learn(average, losses)
+    assert average.named_factors()["normals"] == approx(2 / (1 + math.exp(-0.25)))  # 1 for it, 1/2 for segmentation
 
 
 def test_a_loss_that_was_zero_does_not_break_dynamic_averages() -> None:
     average = weighting("dwa", TWO, window=1)
 
     for losses in ((0.0, 1.0), (0.0, 1.0), (3.0, 1.0), (1e6, 1.0)):
-        average.step(dict(zip(TWO, losses, strict=True)))
-        assert sum(average.factors().values()) == approx(2.0)
+        learn(average, dict(zip(TWO, losses, strict=True)))
+        assert sum(average.named_factors().values()) == approx(2.0)
 
 
 def test_one_step_of_gradnorm_by_hand() -> None:
@@ -183,11 +191,11 @@ def test_one_step_of_gradnorm_by_hand() -> None:
     shared = shared_weights(found.situation.network)
 
     total = found.total(steep(shared, {"segmentation": 8.0, "normals": 1.0}))
-    found.step({"segmentation": 2.0, "normals": 0.5})
+    learn(found, {"segmentation": 2.0, "normals": 0.5})
 
     # norms 8 and 3, mean 5.5; both losses are their first ones, so both should have 5.5
     first, second = math.exp(-0.1 * 8 / 5.5), 3 * math.exp(0.1 * 3 / 5.5)
-    assert list(found.factors().values()) == approx([4 * first / (first + second), 4 * second / (first + second)])
+    assert list(found.named_factors().values()) == approx([4 * first / (first + second), 4 * second / (first + second)])
     assert total.item() == approx(sum(8 * w.sum().item() + 3 * w.sum().item() for w in shared) / norm(shared), rel=1e-4)
 
 
@@ -199,15 +207,15 @@ def test_gradnorm_favours_the_task_that_learns_more_slowly() -> None:
     found = weighting("gradnorm", TWO, alpha=2.0, rate=0.1)
     shared = shared_weights(found.situation.network)
     found.total(steep(shared, {"segmentation": 1.0, "normals": 1.0}))
-    found.step({"segmentation": 2.0, "normals": 2.0})
-    assert found.factors() == approx(TWO)  # equal norms are as they should be
+    learn(found, {"segmentation": 2.0, "normals": 2.0})
+    assert found.named_factors() == approx(TWO)  # equal norms are as they should be
 
     found.total(steep(shared, {"segmentation": 1.0, "normals": 1.0}))
-    found.step({"segmentation": 0.5, "normals": 1.5})
+    learn(found, {"segmentation": 0.5, "normals": 1.5})
 
     # 1/4 and 3/4 of the first losses, over their mean: 1/2 and 3/2; norms should be 1/4 and 9/4 of the mean
     fast, slow = math.exp(-0.1), math.exp(0.1)
-    assert list(found.factors().values()) == approx([2 * fast / (fast + slow), 2 * slow / (fast + slow)])
+    assert list(found.named_factors().values()) == approx([2 * fast / (fast + slow), 2 * slow / (fast + slow)])
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -222,16 +230,16 @@ def test_gradnorm_undoes_a_loss_that_is_a_hundred_times_too_large(count: int) ->
 
     for _ in range(500):
         found.total(losses)
-        found.step({task: loss.item() for task, loss in losses.items()})
+        learn(found, {task: loss.item() for task, loss in losses.items()})
 
     shared = shared_weights(model)
     norms = []
-    for task, factor in found.factors().items():
+    for task, factor in found.named_factors().items():
         gradient = torch.autograd.grad(losses[task], shared, retain_graph=True)
         norms.append(factor * torch.cat([part.flatten() for part in gradient]).norm().item())
     # the last steps go to and fro by the rate, 2.5 %, in every factor
     assert norms == approx([sum(norms) / count] * count, rel=0.1)
-    assert sum(found.factors().values()) == approx(count)
+    assert sum(found.named_factors().values()) == approx(count)
 
 
 def test_gradnorm_sees_a_batch_in_parts_as_the_whole_batch() -> None:
@@ -243,13 +251,13 @@ def test_gradnorm_sees_a_batch_in_parts_as_the_whole_batch() -> None:
     second = {"segmentation": shared[1].sum(), "normals": -2 * shared[1].sum()}
 
     whole.total({task: first[task] + second[task] for task in TWO})
-    whole.step({"segmentation": 1.0, "normals": 1.0})
+    learn(whole, {"segmentation": 1.0, "normals": 1.0})
     parts.total(first)
     parts.total(second)
-    parts.step({"segmentation": 1.0, "normals": 1.0})
+    learn(parts, {"segmentation": 1.0, "normals": 1.0})
 
-    assert parts.factors() == approx(whole.factors(), rel=1e-6)
-    assert parts.factors()["segmentation"] < 0.99
+    assert parts.named_factors() == approx(whole.named_factors(), rel=1e-6)
+    assert parts.named_factors()["segmentation"] < 0.99
 
 
 def test_gradnorm_leaves_everything_where_a_task_has_no_labels_or_a_gradient_overflows() -> None:
@@ -257,11 +265,11 @@ def test_gradnorm_leaves_everything_where_a_task_has_no_labels_or_a_gradient_ove
     shared = shared_weights(found.situation.network)
 
     found.total(steep(shared, {"segmentation": 8.0, "normals": 1.0}))
-    found.step({"segmentation": 1.0})
+    learn(found, {"segmentation": 1.0})
     found.total(steep(shared, {"segmentation": math.inf, "normals": 1.0}))
-    found.step({"segmentation": 1.0, "normals": 1.0})
+    learn(found, {"segmentation": 1.0, "normals": 1.0})
 
-    assert found.factors() == TWO
+    assert found.named_factors() == TWO
 
 
 def test_gradnorm_takes_no_part_in_the_gradients_of_the_network() -> None:
@@ -311,7 +319,7 @@ def test_a_weighting_goes_on_from_its_state(name: str) -> None:
         shared = shared_weights(found.situation.network)
         for step in count:
             found.total(steep(shared, {"segmentation": 1.0 + step, "normals": 2.0}))
-            found.step({"segmentation": 3.0 / (1 + step), "normals": 1.0})
+            learn(found, {"segmentation": 3.0 / (1 + step), "normals": 1.0})
             if optimiser is not None:
                 optimiser.step()
 
@@ -328,8 +336,8 @@ def test_a_weighting_goes_on_from_its_state(name: str) -> None:
     resumed.load_state_dict(broken.state_dict())
     steps(resumed, optimiser_of(resumed), range(4, 11))
 
-    assert resumed.factors() == unbroken.factors()
-    assert (resumed.factors() == TWO) == (name == "fixed")
+    assert resumed.named_factors() == unbroken.named_factors()
+    assert (resumed.named_factors() == TWO) == (name == "fixed")
 
 
 @pytest.mark.parametrize(
