@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from nddr_deploy.command import Parser, run_command
+from nddr_deploy.errors import OtherProcessError
 
 EPILOG = """settings:
   every setting of the YAML file can be changed by a key=value word; --print_config lists them all
@@ -57,7 +58,10 @@ def _main(argv: Sequence[str]) -> int:
 
     from nddr_deploy.training.run import train
 
-    train(config, resume=arguments.resume, overwrite=arguments.overwrite)
+    try:
+        train(config, resume=arguments.resume, overwrite=arguments.overwrite)
+    except OtherProcessError as error:  # which that process says
+        return error.exit_status
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from nddr_deploy.errors import ConfigError, UnsupportedError, unknown_choice
 from nddr_deploy.evaluate.score import Scores
 from nddr_deploy.network import ImageInput, MultiTaskNetwork, build_network
 from nddr_deploy.tasks.base import Task
+from nddr_deploy.training.batchnorm import set_up_batchnorm, to_training_mode
 from nddr_deploy.training.config import OptimiserConfig, TrainConfig
 from nddr_deploy.training.config_file import config_to_dict, config_to_yaml
 from nddr_deploy.training.device import make_accelerator, numerics
@@ -32,6 +34,7 @@ from nddr_deploy.training.start import load_start
 from nddr_deploy.training.state import Training, load_resumable
 from nddr_deploy.training.stop import StopSignals
 from nddr_deploy.training.validate import validate
+from nddr_deploy.training.weighting import Situation, Weighting, make_weighting
 
 
 @dataclass(frozen=True)
@@ -94,54 +97,62 @@ def train(
 
 
 def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) -> TrainReport:
-    _check_counts(config)
     accelerator = make_accelerator(config.device, config.amp)
     processes = Processes(accelerator)
     folder = RunFolder(Path(config.output))
     plain = {key: value for key, value in config_to_dict(config).items() if key != "output"}  # a run may be moved
-    checkpoint = load_resumable(folder.last, plain) if resume else None
-
     data = config.data
-    learn = open_dataset(data.name, data.train, **{**data.options, **data.train_options})
-    held_out = open_dataset(data.name, data.val, **{**data.options, **data.val_options})
-    tasks = choose_tasks(learn, config.tasks)
-    batches = Batches(
-        learn,
-        tasks,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        settings=config.augment,
-        padding=config.preprocess.mean_pixel,
-        process=accelerator.process_index,
-        processes=accelerator.num_processes,
-    )
-    objective = Objective(
-        tasks, weights=config.loss.weights, kinds=config.loss.kinds, at=config.loss.at, resize=config.network.resize
-    )
-    rate = _schedule(config)
+    with processes.together():
+        _check_counts(config)
+        checkpoint = load_resumable(folder.last, plain) if resume else None
+        learn = open_dataset(data.name, data.train, **{**data.options, **data.train_options})
+        held_out = open_dataset(data.name, data.val, **{**data.options, **data.val_options})
+        tasks = choose_tasks(learn, config.tasks)
+        batches = Batches(
+            learn,
+            tasks,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            settings=config.augment,
+            padding=config.preprocess.mean_pixel,
+            process=processes.index,
+            processes=processes.count,
+            parts=config.accumulate,
+        )
+        objective = Objective(
+            tasks, weights=config.loss.weights, kinds=config.loss.kinds, at=config.loss.at, resize=config.network.resize
+        )
+        rate = _schedule(config)
 
-    torch.manual_seed(config.seed)
-    network = build_network(config.network, tasks)
-    started = "" if resume else load_start(network, **vars(config.start))
-    if config.channels_last:
-        torch.nn.Module.to(network, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model, optimiser = accelerator.prepare(network, _optimiser(network, config.optimiser))
+        torch.manual_seed(config.seed)
+        network = build_network(config.network, tasks)
+        started = "" if resume else load_start(network, **vars(config.start))
+        set_up_batchnorm(network, config.batchnorm, accelerator.device)
+        if config.channels_last:
+            torch.nn.Module.to(network, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        epoch_steps = math.ceil(len(learn) / config.batch_size)
+        situation = Situation(objective.weights, network, epoch_steps, accelerator, processes)
+        weighting = make_weighting(config.loss.weighting, config.loss.weighting_options, situation)
+        optimiser = _optimiser(network, weighting, config.optimiser)
+        size_hw = _image_size(held_out)
+    model, optimiser = accelerator.prepare(network, optimiser)
+    to_training_mode(network, config.batchnorm)
     torch.manual_seed(_process_seed(config.seed, accelerator.process_index))  # dropout differs between processes
 
     about = {
         "network": config.network,
         "tasks": tasks,
         "preprocess": config.preprocess,
-        "size_hw": _image_size(held_out),
+        "size_hw": size_hw,
         "config": plain,
     }
-    training = Training(network, optimiser, accelerator, processes, about)
-    if checkpoint is not None:
-        training.restore(checkpoint)
-    else:
-        if accelerator.is_main_process:
+    training = Training(network, optimiser, accelerator, processes, weighting, about, batchnorm=config.batchnorm)
+    with processes.together():
+        if checkpoint is not None:
+            training.restore(checkpoint)
+        elif processes.index == 0:
             folder.begin(config_to_yaml(config), overwrite=overwrite)
-        accelerator.wait_for_everyone()
+    if checkpoint is None:
         training.save(folder.last)  # from here on the run can be resumed
 
     first = training.step
@@ -154,7 +165,7 @@ def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console)
             first=first,
             tensorboard=config.tensorboard,
             console=console,
-            silent=not accelerator.is_main_process,
+            silent=processes.index > 0,
         ) as record,
         closing(load_batches(batches, range(first, config.steps), workers=config.workers)) as loader,
     ):
@@ -175,8 +186,9 @@ def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console)
             folder=folder,
             stop=stop,
         )
-        if accelerator.is_main_process:
-            folder.finish()
+        with processes.together():
+            if processes.index == 0:
+                folder.finish()
         report = TrainReport(
             checkpoint=folder.finished,
             steps=training.step - first,
@@ -203,7 +215,7 @@ def _schedule(config: TrainConfig) -> Callable[[int], float]:
     return rate
 
 
-def _optimiser(network: MultiTaskNetwork, settings: OptimiserConfig) -> torch.optim.Optimizer:
+def _optimiser(network: MultiTaskNetwork, weighting: Weighting, settings: OptimiserConfig) -> torch.optim.Optimizer:
     groups = parameter_groups(
         network,
         weight_decay=settings.weight_decay,
@@ -211,7 +223,9 @@ def _optimiser(network: MultiTaskNetwork, settings: OptimiserConfig) -> torch.op
         fusion_lr_factor=settings.fusion_lr_factor,
         head_lr_factor=settings.head_lr_factor,
     )
-    return make_optimiser(groups, name=settings.name, lr=settings.lr, momentum=settings.momentum)
+    return make_optimiser(
+        [*groups, *weighting.groups()], name=settings.name, lr=settings.lr, momentum=settings.momentum
+    )
 
 
 def choose_tasks(dataset: Dataset, names: Sequence[str]) -> tuple[Task, ...]:
@@ -230,7 +244,7 @@ def choose_tasks(dataset: Dataset, names: Sequence[str]) -> tuple[Task, ...]:
 
 
 def _check_counts(config: TrainConfig) -> None:
-    for name in ("steps", "batch_size", "eval_every", "checkpoint_every", "log_every"):
+    for name in ("steps", "batch_size", "accumulate", "eval_every", "checkpoint_every", "log_every"):
         if getattr(config, name) < 1:
             raise ConfigError(f"{name}: expected at least 1; got {getattr(config, name)}.")
     if config.workers < 0 or config.seed < 0:

@@ -59,6 +59,7 @@ class Batches(TorchDataset[Batch | NddrError]):
         batch_size: samples per step, over all processes.
         settings, padding: see `augment`.
         process, processes: this process takes every `processes`-th sample, from its own number on.
+        parts: into how many its samples will be cut.
 
     Raises:
         ConfigError: an empty data set, or a batch that cannot be shared out evenly.
@@ -75,13 +76,15 @@ class Batches(TorchDataset[Batch | NddrError]):
         padding: tuple[int, int, int],
         process: int = 0,
         processes: int = 1,
+        parts: int = 1,
     ) -> None:
         if len(dataset) == 0:
             raise ConfigError("The training split has no samples. Choose another split, or ask for more.")
-        if batch_size < 1 or batch_size % processes:
+        if batch_size < 1 or batch_size % (processes * parts):
+            sharers = f"{processes} processes" + (f" of {parts} parts each (accumulate)" if parts > 1 else "")
             raise ConfigError(
-                f"batch_size: {batch_size} images cannot be shared out evenly among {processes} processes. "
-                f"Choose a multiple of {processes}."
+                f"batch_size: {batch_size} images cannot be shared out evenly among {sharers}. "
+                f"Choose a multiple of {processes * parts}."
             )
         self.dataset = dataset
         self.tasks = tuple(tasks)

@@ -16,9 +16,11 @@ from nddr_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from nddr_deploy.errors import ConfigError, ModelFileError, TrainingError
 from nddr_deploy.evaluate.score import Scores
 from nddr_deploy.network import MultiTaskNetwork
+from nddr_deploy.training.batchnorm import BatchNormMode
 from nddr_deploy.training.config import TrainConfig
 from nddr_deploy.training.config_file import config_to_dict
 from nddr_deploy.training.processes import Processes
+from nddr_deploy.training.weighting import Weighting
 
 # A resumed run may differ in these: they change neither the data nor the arithmetic.
 FREE_TO_CHANGE = {
@@ -33,7 +35,9 @@ class Training:
 
     Attributes:
         network: without the wrapper of distributed training.
+        weighting: of the tasks' losses.
         about: what a checkpoint says besides weights and training state: its other fields by name.
+        batchnorm: see `TrainConfig`.
         step: steps done.
         best: the highest `merit` of a validation so far.
         best_step: after how many steps that was.
@@ -44,30 +48,36 @@ class Training:
     optimiser: torch.optim.Optimizer
     accelerator: Accelerator
     processes: Processes
+    weighting: Weighting
     about: Mapping[str, Any]
+    batchnorm: BatchNormMode = "batch"
     step: int = 0
     best: float = -math.inf
     best_step: int = 0
     scores: Scores = field(default_factory=dict)
 
     def save(self, path: Path, *, resumable: bool = True) -> None:
-        """Write a checkpoint; the first process does.
+        """Write a checkpoint; every process calls this, and the first one does.
 
         Args:
             path: of the file.
-            resumable: keep the optimiser and the random states of all processes too; then every process must call this.
+            resumable: keep the optimiser and the random states of all processes too.
 
         Raises:
             TrainingError: a weight is not a finite number. The file that was there stays.
         """
         states = gather_object([_random_state()]) if resumable else []
-        if not self.accelerator.is_main_process:
-            return
+        with self.processes.together():
+            if self.processes.index == 0:
+                self._write(path, states)
+
+    def _write(self, path: Path, states: list[dict[str, torch.Tensor]]) -> None:
         self.check_weights()
         weights = self.network.state_dict()
         training = {"step": self.step, "best": self.best, "best_step": self.best_step, "scores": self.scores}
-        if resumable:
+        if states:
             training |= {"optimiser": self.optimiser.state_dict(), "random": states}
+            training["weighting"] = self.weighting.state_dict()
             if self.accelerator.scaler is not None:
                 training["scaler"] = self.accelerator.scaler.state_dict()
         save_checkpoint(path, Checkpoint(**self.about, weights=weights, training=training))
@@ -100,6 +110,7 @@ class Training:
             )
         self.network.load_state_dict(checkpoint.weights)
         self.optimiser.load_state_dict(saved["optimiser"])
+        self.weighting.load_state_dict(saved.get("weighting", {}))  # older checkpoints had fixed weights only
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
         self.step, self.best, self.best_step = saved["step"], saved["best"], saved["best_step"]

@@ -14,6 +14,7 @@ from nddr_deploy.manifest import Manifest
 from nddr_deploy.network.image_input import ImageModel
 from nddr_deploy.preprocess import Image
 from nddr_deploy.tasks.base import Array, Task
+from nddr_deploy.training.batchnorm import to_training_mode
 from nddr_deploy.training.record import Record
 from nddr_deploy.training.state import Training
 
@@ -34,6 +35,7 @@ class NetworkInTraining(Engine):
             batch=BATCH,
             resize=about["network"].resize,
         )
+        self._batchnorm = training.batchnorm
         amp = training.accelerator.mixed_precision
         self.precision = "fp32" if amp == "no" else amp
         self.threads = torch.get_num_threads()
@@ -53,7 +55,7 @@ class NetworkInTraining(Engine):
 
     def close(self) -> None:
         if self._model is not None:
-            self._model.train()
+            to_training_mode(self._model, self._batchnorm)
             self._model = None
 
 
@@ -61,21 +63,21 @@ def validate(training: Training, dataset: Dataset, record: Record, *, limit: int
     """Score the network and note the scores; the first process does, the others wait.
 
     Returns:
-        Whether this is the best validation so far; False in the other processes.
+        Whether this is the best validation so far.
     """
     better = False
-    if training.accelerator.is_main_process:
-        training.check_weights()
-        tasks = training.about["tasks"]
-        with NetworkInTraining(training) as engine:
-            training.scores = score(engine, dataset, limit=limit)
-        value = merit(training.scores, tasks)
-        better = value > training.best
-        if better:
-            training.best, training.best_step = value, training.step
-        record.validation(training.step, training.scores, best=better)
-    training.accelerator.wait_for_everyone()
-    return better
+    with training.processes.together():
+        if training.processes.index == 0:
+            training.check_weights()
+            tasks = training.about["tasks"]
+            with NetworkInTraining(training) as engine:
+                training.scores = score(engine, dataset, limit=limit)
+            value = merit(training.scores, tasks)
+            better = value > training.best
+            if better:
+                training.best, training.best_step = value, training.step
+            record.validation(training.step, training.scores, best=better)
+    return training.processes.any(better)
 
 
 def merit(scores: Scores, tasks: Sequence[Task]) -> float:

@@ -201,8 +201,9 @@ def test_a_later_validation_that_is_worse_does_not_become_the_best_after_a_resum
 ) -> None:
     merits = iter([1.0, 0.5])
     monkeypatch.setattr("nddr_deploy.training.validate.merit", lambda scores, tasks: next(merits))
-    stops = iter([False, False, False, True])
-    monkeypatch.setattr("nddr_deploy.training.processes.Processes.any", lambda processes, flag: next(stops))
+    monkeypatch.setattr(
+        run.Record, "train", lambda record, step, *_, **__: step == 3 and signal.raise_signal(signal.SIGINT)
+    )
     changes = {"steps": 6, "eval_every": 3}
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, **changes)
