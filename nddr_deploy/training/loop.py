@@ -96,6 +96,7 @@ def run_steps(
         losses = gradients(training, model, objective, to_float, images, targets, parts=parts)
         with processes.same():
             trail.add(training.step + 1, losses.total, losses.tasks, losses.penalty)
+        training.weighting.step(losses.tasks, losses.valid > 0)
         if clip_norm is not None:
             training.accelerator.clip_grad_norm_(model.parameters(), clip_norm)
         training.optimiser.step()
@@ -112,7 +113,8 @@ def run_steps(
         clock.working_s += time.monotonic() - ready
 
         for step, values in seen:
-            record.train(step, lr, values, due=log and step == training.step)
+            factors = training.weighting.named_factors() if log else {}
+            record.train(step, lr, values, factors, due=log and step == training.step)
         if check and validate():
             training.save(folder.best, resumable=False)
         if stopping or save:

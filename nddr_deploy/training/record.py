@@ -54,6 +54,7 @@ class Record:
         self.console = console
         self.silent = silent
         self.columns = ["step", "seconds", "lr", "loss", *(f"loss/{task.name}" for task in tasks), "penalty"]
+        self.columns += [f"factor/{task.name}" for task in tasks]
         self.columns += [f"val/{task.name}/{metric}" for task in tasks for metric in task.metric().result()]
         self._tensorboard = tensorboard
         self._board: Any = None
@@ -86,11 +87,14 @@ class Record:
         if not self.silent:
             self.console.print(sentence, soft_wrap=True, highlight=False)
 
-    def train(self, step: int, rate: float, losses: Mapping[str, float], *, due: bool) -> None:
+    def train(
+        self, step: int, rate: float, losses: Mapping[str, float], factors: Mapping[str, float], *, due: bool
+    ) -> None:
         """Note one step; when a row is due it holds the means since the row before.
 
         Args:
             losses: task name -> loss, "loss" for their weighted sum, "penalty".
+            factors: task name -> what its loss counts after this step; where a row is due.
         """
         if self.silent:
             return
@@ -100,11 +104,11 @@ class Record:
         if due:
             means = {name: sum(row[name] for row in self._recent) / len(self._recent) for name in losses}
             self._recent.clear()
-            self._show(step, rate, means)
+            self._show(step, rate, means, factors)
 
-    def _show(self, step: int, rate: float, losses: Mapping[str, float]) -> None:
+    def _show(self, step: int, rate: float, losses: Mapping[str, float], factors: Mapping[str, float]) -> None:
         named = {name if name in ("loss", "penalty") else f"loss/{name}": value for name, value in losses.items()}
-        self._row(step, {"lr": rate, **named})
+        self._row(step, {"lr": rate, **named, **{f"factor/{name}": value for name, value in factors.items()}})
         text = ", ".join(f"{name} {value:.4g}" for name, value in losses.items() if name != "penalty" or value)
         now = time.monotonic()
         if self._bar is not None:

@@ -71,7 +71,7 @@ def gradients(
                 valid = processes.sum(objective.valid(targets))
             sums = objective(raw, {name: target[here] for name, target in targets.items()})
             losses = {name: sums[name] / count for name, count in zip(sums, valid.clamp(min=1), strict=True)}
-            total = torch.stack([objective.weights[name] * loss for name, loss in losses.items()]).sum()
+            total = training.weighting.total(losses)
             seen += torch.stack([total.detach(), *(loss.detach() for loss in losses.values())])
             total = total * processes.count  # distributed training takes the mean of all processes' gradients
             if last:
