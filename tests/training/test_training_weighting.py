@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from accelerate import Accelerator
+from rich.console import Console
 from torch import Tensor
+from training_fakes import TinyScenes, open_tiny, settings
 
+from nddr_deploy.checkpoint import load_checkpoint
 from nddr_deploy.errors import ConfigError
 from nddr_deploy.network import MultiTaskNetwork, NetworkConfig, build_network
 from nddr_deploy.tasks import Depth, Normals, Segmentation
+from nddr_deploy.training import run
+from nddr_deploy.training.config_file import config_from_dict
 from nddr_deploy.training.optimiser import make_optimiser, set_rate
 from nddr_deploy.training.processes import Processes
 from nddr_deploy.training.weighting import WEIGHTINGS, Situation, Weighting, make_weighting, shared_weights
@@ -24,9 +39,9 @@ TWO = {"segmentation": 1.0, "normals": 1.0}
 THREE = {**TWO, "depth": 1.0}
 
 
-def network(count: int = 2, **changes: Any) -> MultiTaskNetwork:
+def network(tasks: int = 2, **changes: Any) -> MultiTaskNetwork:
     options = {"backbone_options": {"width": 0.02}, "head_options": {"width": 0.01, "dilation": 2}}
-    return build_network(NetworkConfig(backbone="vgg16_deeplab", **{**options, **changes}), TASKS[:count])
+    return build_network(NetworkConfig(backbone="vgg16_deeplab", **{**options, **changes}), TASKS[:tasks])
 
 
 def weighting(
@@ -218,11 +233,11 @@ def test_gradnorm_favours_the_task_that_learns_more_slowly() -> None:
     assert list(found.named_factors().values()) == approx([2 * fast / (fast + slow), 2 * slow / (fast + slow)])
 
 
-@pytest.mark.parametrize("count", [2, 3])
-def test_gradnorm_undoes_a_loss_that_is_a_hundred_times_too_large(count: int) -> None:
+@pytest.mark.parametrize("tasks", [2, 3])
+def test_gradnorm_undoes_a_loss_that_is_a_hundred_times_too_large(tasks: int) -> None:
     torch.manual_seed(0)
-    model = network(count)
-    weights = dict.fromkeys([task.name for task in TASKS[:count]], 1.0)
+    model = network(tasks)
+    weights = dict.fromkeys([task.name for task in TASKS[:tasks]], 1.0)
     found = weighting("gradnorm", weights, on=model, alpha=0.0)
     scales = {"segmentation": 100.0, "normals": 1.0, "depth": 0.5}
     raw = model(torch.rand(2, 3, 32, 40))
@@ -238,8 +253,8 @@ def test_gradnorm_undoes_a_loss_that_is_a_hundred_times_too_large(count: int) ->
         gradient = torch.autograd.grad(losses[task], shared, retain_graph=True)
         norms.append(factor * torch.cat([part.flatten() for part in gradient]).norm().item())
     # the last steps go to and fro by the rate, 2.5 %, in every factor
-    assert norms == approx([sum(norms) / count] * count, rel=0.1)
-    assert sum(found.named_factors().values()) == approx(count)
+    assert norms == approx([sum(norms) / tasks] * tasks, rel=0.1)
+    assert sum(found.named_factors().values()) == approx(tasks)
 
 
 def test_gradnorm_sees_a_batch_in_parts_as_the_whole_batch() -> None:
@@ -258,6 +273,27 @@ def test_gradnorm_sees_a_batch_in_parts_as_the_whole_batch() -> None:
 
     assert parts.named_factors() == approx(whole.named_factors(), rel=1e-6)
     assert parts.named_factors()["segmentation"] < 0.99
+
+
+def test_gradnorm_adds_up_the_gradients_of_processes_before_it_takes_norms() -> None:
+    model = network(2)
+    alone, one_of_two = (weighting("gradnorm", TWO, on=model) for _ in range(2))
+    shared = shared_weights(model)
+    ours, theirs = ({"segmentation": factor * shared[0].sum(), "normals": shared[0].sum()} for factor in (3.0, -1.0))
+    alone.total({task: ours[task] + theirs[task] for task in TWO})
+    learn(alone, {"segmentation": 1.0, "normals": 1.0})
+
+    class Two(Processes):
+        def sum(self, values: Tensor) -> Tensor:
+            other = weighting("gradnorm", TWO, on=model)
+            other.total(theirs)
+            return values + other.gradients  # type: ignore[operator]
+
+    one_of_two.situation = replace(one_of_two.situation, processes=Two(one_of_two.situation.accelerator))
+    one_of_two.total(ours)
+    learn(one_of_two, {"segmentation": 1.0, "normals": 1.0})
+
+    assert one_of_two.named_factors() == approx(alone.named_factors(), rel=1e-6)  # float32
 
 
 def test_gradnorm_leaves_everything_where_a_task_has_no_labels_or_a_gradient_overflows() -> None:
@@ -358,3 +394,121 @@ def test_a_weighting_goes_on_from_its_state(name: str) -> None:
 def test_what_cannot_weigh_is_refused(name: str, options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         weighting(name, TWO, **options)
+
+
+ADAPTIVE = [
+    {"weighting": "uncertainty", "weighting_options": {"lr_factor": 5.0}},
+    {"weighting": "dwa", "weighting_options": {"window": 2}},
+    {"weighting": "gradnorm", "weighting_options": {"alpha": 0.5}},
+]
+adaptive = pytest.mark.parametrize("loss", ADAPTIVE, ids=[str(loss["weighting"]) for loss in ADAPTIVE])
+# without BatchNorm and dropout, a batch in parts has the gradient of the whole batch
+PLAIN = {
+    "backbone": "vgg16_deeplab",
+    "backbone_options": {"width": 0.05, "batchnorm": False},
+    "fusion_options": {"order": "conv"},
+    "head_options": {"width": 0.02, "dilation": 2, "batchnorm": False, "dropout": 0.0},
+}
+
+
+def train(output: Path, *, resume: bool = False, **changes: Any) -> run.TrainReport:
+    config = config_from_dict(settings(output, **{"tasks": list(THREE), "checkpoint_every": 100, **changes}))
+    return run.train(config, resume=resume, console=Console(file=io.StringIO()))
+
+
+def factors_on_record(folder: Path) -> list[list[float]]:
+    """A row for every logged step, a column for every task."""
+    with open(folder / "metrics.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["loss"]]
+    return [[float(value) for column, value in row.items() if column.startswith("factor/")] for row in rows]
+
+
+@pytest.fixture
+def tiny_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "open_dataset", open_tiny)
+
+
+@adaptive
+def test_a_training_stopped_between_two_windows_ends_with_the_same_bytes(
+    tmp_path: Path, tiny_scenes: None, monkeypatch: pytest.MonkeyPatch, loss: dict[str, Any]
+) -> None:
+    changes = {"loss": {"at": "raw", **loss, "weights": {"normals": 3.0}}, "steps": 6, "eval_every": 6}
+    unbroken = train(tmp_path / "unbroken", **changes)
+    seen, samples = TinyScenes.__getitem__, count(1)
+
+    def interrupt(self: TinyScenes, index: int) -> Any:
+        if self.first == 0 and next(samples) == 4 * 3:  # the last sample of the third step
+            os.kill(os.getpid(), signal.SIGINT)
+        return seen(self, index)
+
+    monkeypatch.setattr(TinyScenes, "__getitem__", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "broken", **changes)
+    assert load_checkpoint(tmp_path / "broken" / "last.pt").training["step"] == 3
+
+    resumed = train(tmp_path / "broken", resume=True, **changes)
+
+    assert resumed.checkpoint.read_bytes() == unbroken.checkpoint.read_bytes()  # it holds the weighting's state, too
+    found = factors_on_record(tmp_path / "broken")
+    assert found == factors_on_record(tmp_path / "unbroken")
+    assert len(found) == 3  # log_every is 2
+    assert [factors != [1.0, 3.0, 1.0] for factors in found] == [loss["weighting"] != "dwa", True, True]
+    assert all(math.isfinite(factor) and factor > 0 for factors in found for factor in factors)
+    report = load_checkpoint(resumed.checkpoint)
+    assert report.training["weighting"]
+    assert all(torch.isfinite(weight).all() for weight in report.weights.values())
+    assert resumed.scores["depth"]["AbsRel"] < 2
+
+
+@adaptive
+def test_factors_do_not_depend_on_the_parts_of_a_batch(tmp_path: Path, tiny_scenes: None, loss: dict[str, Any]) -> None:
+    changes = {"network": PLAIN, "loss": {"at": "raw", **loss}, "steps": 4, "eval_every": 4, "log_every": 1}
+
+    train(tmp_path / "whole", **changes)
+    train(tmp_path / "parts", **changes, accumulate=4)
+
+    # float32 sums in another order; metrics.csv has six digits
+    whole, parts = factors_on_record(tmp_path / "whole"), factors_on_record(tmp_path / "parts")
+    assert parts == [approx(row, rel=2e-5) for row in whole]
+    assert whole[-1] != approx([1.0, 1.0, 1.0], rel=1e-3)
+
+
+def test_tensorboard_shows_the_factors(tmp_path: Path, tiny_scenes: None) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train(tmp_path, loss={"at": "raw", **ADAPTIVE[0]}, steps=2, tensorboard=True)
+
+    events = reader.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+
+    assert events.Scalars("factor/normals")[0].value == approx(factors_on_record(tmp_path)[0][1], rel=1e-5)
+
+
+def test_a_weighting_that_cannot_be_is_refused_before_anything_is_written(tmp_path: Path, tiny_scenes: None) -> None:
+    network = {**PLAIN, "fusion": "none", "fusion_options": {}}
+
+    with pytest.raises(ConfigError, match="gradnorm compares gradients"):
+        train(tmp_path / "run", network=network, loss={"weighting": "gradnorm"})
+
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@adaptive
+def test_two_processes_find_the_factors_of_one(tmp_path: Path, tiny_scenes: None, loss: dict[str, Any]) -> None:
+    changes = {"network": PLAIN, "tasks": list(THREE), "loss": {"at": "raw", **loss}, "steps": 5, "log_every": 1}
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(settings(tmp_path / "two", **changes)))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    fakes = str(Path(__file__).parent / "training_fakes.py")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    done = subprocess.run([*launch, fakes, str(config)], capture_output=True, text=True, env=environment)
+    train(tmp_path / "one", **changes)
+
+    assert done.returncode == 0, done.stderr
+    one, two = factors_on_record(tmp_path / "one"), factors_on_record(tmp_path / "two")
+    assert two == [approx(row, rel=2e-5) for row in one]  # as for parts
+    assert one[-1] != approx([1.0, 1.0, 1.0], rel=1e-3)
+    alone, both = (load_checkpoint(tmp_path / name / "ckpt.pt").weights for name in ("one", "two"))
+    for name, weight in alone.items():
+        assert torch.allclose(both[name], weight, rtol=1e-4, atol=1e-6), name
