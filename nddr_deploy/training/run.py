@@ -14,7 +14,7 @@ from rich.console import Console
 
 from nddr_deploy.data import open_dataset
 from nddr_deploy.data.base import Dataset
-from nddr_deploy.errors import ConfigError, UnsupportedError, unknown_choice
+from nddr_deploy.errors import ConfigError, TrainingError, UnsupportedError, unknown_choice
 from nddr_deploy.evaluate.score import Scores
 from nddr_deploy.network import ImageInput, MultiTaskNetwork, build_network
 from nddr_deploy.tasks.base import Task
@@ -26,7 +26,7 @@ from nddr_deploy.training.folder import RunFolder
 from nddr_deploy.training.loop import Intervals, run_steps
 from nddr_deploy.training.objective import Objective
 from nddr_deploy.training.optimiser import make_optimiser, parameter_groups
-from nddr_deploy.training.processes import Processes
+from nddr_deploy.training.processes import Processes, lost_contact
 from nddr_deploy.training.record import Record
 from nddr_deploy.training.samples import Batches, load_batches
 from nddr_deploy.training.schedule import poly_factor
@@ -77,7 +77,8 @@ def train(
 
     Raises:
         ConfigError, InputError, ModelFileError, UnsupportedError: what was asked for cannot be done.
-        TrainingError: a loss or a weight is not a finite number.
+        TrainingError: a loss or a weight is not a finite number, or another process is gone.
+        OtherProcessError: another process met an error, and raises it.
         KeyboardInterrupt: stopped by Ctrl-C or SIGTERM, after the state was saved.
     """
     try:
@@ -88,7 +89,19 @@ def train(
             f"The GPU's memory is too small for batches of {config.batch_size} images. "
             "Lower batch_size, or set augment.crop_hw."
         ) from error
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UnsupportedError(
+            "A BatchNorm of this network saw one value per channel, of one image, and cannot normalise it. Raise "
+            "batch_size, lower accumulate, or choose batchnorm=frozen."
+        ) from error
     except RuntimeError as error:
+        if lost_contact(error):
+            raise TrainingError(
+                "Another process of this training ended, or cannot be reached any more; where it could, it said why. "
+                "Go on with --resume."
+            ) from error
         if "deterministic" not in str(error):
             raise
         raise UnsupportedError(
