@@ -28,7 +28,7 @@ examples:
   python examples/reproduce.py table4 --scale small --seeds 3 --output runs/paper
   nddr-data utkface UTKFace.tar.gz --output data/faces
   python examples/reproduce.py table7 --scale small --seeds 3 --data data/faces --output runs/paper
-  python examples/reproduce.py table4 --scale full --data data/nyuv2 --pretrained vgg16.pth --processes 4 --output runs/f
+  python examples/reproduce.py table4 --scale full --data data/nyuv2 --pretrained vgg16.pth --output runs/full
 
 Stop it when you like and start it again: finished trainings are skipped, a stopped one goes on. Two of these commands
 may work in one output folder at the same time.
