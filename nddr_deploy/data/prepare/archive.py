@@ -95,6 +95,8 @@ def _check_end(archive: tarfile.TarFile) -> None:
         or file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE)
     ):
         raise tarfile.ReadError(f"no entry and no end at byte {archive.offset}")
+    while file.read(1 << 20):  # to the check sum of a compressed file
+        pass
 
 
 def _from_tar(path: Path, archive: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:

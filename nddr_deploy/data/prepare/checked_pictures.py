@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 
 from nddr_deploy.data.folder_files import pictures_of
@@ -37,7 +36,8 @@ def check_pictures(folder: Path, names: Sequence[str], *, show_progress: bool = 
         open(journal, "a", encoding="utf-8") as done,
     ):
         advance(len(names) - len(left))
-        while block := list(islice(left, BLOCK)):
+        for start in range(0, len(left), BLOCK):
+            block = left[start : start + BLOCK]
             readable = list(threads.map(_is_readable, (folder / "images" / found[name] for name in block)))
             faults |= {name: "damaged picture" for name, fine in zip(block, readable, strict=True) if not fine}
             done.write(_lines(name for name, fine in zip(block, readable, strict=True) if fine))
