@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -28,11 +28,6 @@ class StepLosses:
     valid: Tensor
     penalty: Tensor
     total: Tensor
-
-    def of_labelled(self, names: Iterable[str]) -> dict[str, float]:
-        """The losses of the tasks of which something is labelled, by name. Waits for the device."""
-        found = zip(names, self.tasks.tolist(), self.valid.tolist(), strict=True)
-        return {name: loss for name, loss, count in found if count}
 
 
 def gradients(

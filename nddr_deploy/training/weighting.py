@@ -152,7 +152,7 @@ class DynamicAverage(Weighting):
         window: in steps; None: an epoch, as in the source.
 
     Source:
-        Liu et al., End-to-end multi-task learning with attention, CVPR 2019, Eq. 7.
+        Liu et al., End-to-end multi-task learning with attention, CVPR 2019 (Dynamic Weight Average).
     """
 
     def __init__(self, situation: Situation, *, temperature: float = 2.0, window: int | None = None) -> None:

@@ -149,7 +149,7 @@ def test_dynamic_averages_by_hand() -> None:
     average = weighting("dwa", {"segmentation": 1.0, "normals": 10.0}, window=2)
     seen = []
 
-    for losses in [(4.0, 1.0), (2.0, 3.0), (1.0, 2.0), (2.0, 2.0), (9.0, 9.0)]:
+    for losses in [(4.0, 1.0), (2.0, 3.0), (1.0, 2.0), (2.0, 2.0), (9.0, 9.0), (3.0, 7.0)]:
         learn(average, dict(zip(TWO, losses, strict=True)))
         seen.append(list(average.named_factors().values()))
 
@@ -158,6 +158,7 @@ def test_dynamic_averages_by_hand() -> None:
     assert seen[:3] == [[1.0, 10.0]] * 3
     assert seen[3] == approx([2 - slow, 10 * slow])
     assert seen[4] == seen[3]
+    assert seen[5] == approx([1.0, 10.0])  # (6, 8) is four times the window before, both
 
 
 def test_dynamic_averages_of_three_tasks_at_another_temperature() -> None:
