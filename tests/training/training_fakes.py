@@ -18,15 +18,29 @@ DELAY_S = float(os.environ.get("TINY_SCENES_DELAY_S", "0"))  # a process that is
 
 
 class TinyScenes:
-    """Every pixel can be read off the image's left-right gradient and brightness."""
+    """Every pixel can be read off the image's left-right gradient and brightness.
+
+    Args:
+        poison: the sample whose depths are infinite.
+        wrong: the sample that has a class which does not exist.
+        sparse: of every sample but each fourth, only a few columns are labelled.
+    """
 
     def __init__(
-        self, split: str, count: int = 8, size_hw: tuple[int, int] = (32, 40), poison: int | None = None
+        self,
+        split: str,
+        count: int = 8,
+        size_hw: tuple[int, int] = (32, 40),
+        poison: int | None = None,
+        wrong: int | None = None,
+        sparse: bool = False,
     ) -> None:
         self.first = 0 if split == "train" else 1000
         self.count = count
         self.size_hw = tuple(size_hw)
         self.poison = poison
+        self.wrong = wrong
+        self.sparse = sparse
         self.tasks: tuple[Task, ...] = (
             Segmentation(classes=("dark", "bright")),
             Normals(),
@@ -49,8 +63,14 @@ class TinyScenes:
         depth = np.where(bright, 4.0, 2.0).astype(np.float32)
         if index == self.poison:
             depth[:] = np.inf
+        labels = bright.astype(np.uint8)
+        if self.sparse and index % 4:
+            labels[:, 4 * (index % 4) :] = 255
+            depth[:, 4 * (index % 4) :] = 0
+        if index == self.wrong:
+            labels[0, 0] = 7
         targets: dict[str, Array] = {
-            "segmentation": bright.astype(np.uint8),
+            "segmentation": labels,
             "normals": normals,
             "depth": depth,
             "age": np.asarray(20 + index, dtype=np.float32),
