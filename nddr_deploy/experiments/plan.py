@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +137,7 @@ class _Maker:
         return replace(run, digest=self._digest(run))
 
     def _digest(self, run: Run) -> str:
-        decisive = changed_settings(config_from_dict(run.settings))
-        decisive = {key: value for key, value in decisive.items() if key not in FREE_TO_CHANGE}
+        decisive = json.loads(_decisive(json.dumps(run.settings)))
         if "path" in decisive.get("data", {}).get("options", {}):
             decisive["data"]["options"]["path"] = self.fingerprint
         if self.file is not None and "imagenet" in decisive.get("start", {}):
@@ -148,6 +148,13 @@ class _Maker:
             "starts": {task: start.digest for task, start in run.starts.items()},
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+@cache  # reading a configuration takes 40 ms, and a table asks for the same ones again and again
+def _decisive(settings: str) -> str:
+    """What of the settings (JSON) differs from the defaults and changes the result, as JSON."""
+    changed = changed_settings(config_from_dict(json.loads(settings)))
+    return json.dumps({key: value for key, value in changed.items() if key not in FREE_TO_CHANGE})
 
 
 def data_fingerprint(folder: Path) -> str:
