@@ -226,11 +226,11 @@ def test_gradnorm_favours_the_task_that_learns_more_slowly() -> None:
     learn(found, {"segmentation": 2.0, "normals": 2.0})
     assert found.named_factors() == approx(TWO)  # equal norms are as they should be
 
-    found.total(steep(shared, {"segmentation": 1.0, "normals": 1.0}))
+    found.total(steep(shared, {"segmentation": 0.4, "normals": 1.6}))
     learn(found, {"segmentation": 0.5, "normals": 1.5})
 
-    # 1/4 and 3/4 of the first losses, over their mean: 1/2 and 3/2; norms should be 1/4 and 9/4 of the mean
-    fast, slow = math.exp(-0.1), math.exp(0.1)
+    # 1/4 and 3/4 of the first losses, over their mean: 1/2 and 3/2; norms should be 1/4 and 9/4 of the mean, 1
+    fast, slow = math.exp(-0.1 * 0.4), math.exp(0.1 * 1.6)
     assert list(found.named_factors().values()) == approx([2 * fast / (fast + slow), 2 * slow / (fast + slow)])
 
 
@@ -297,6 +297,26 @@ def test_gradnorm_adds_up_the_gradients_of_processes_before_it_takes_norms() -> 
     assert one_of_two.named_factors() == approx(alone.named_factors(), rel=1e-6)  # float32
 
 
+@pytest.mark.parametrize("name", ["uncertainty", "gradnorm"])
+def test_the_scale_of_fp16_changes_no_factor(name: str) -> None:
+    model, found = network(2), []
+    for scale in (1.0, 1024.0):
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale)  # type: ignore[attr-defined]
+        weigh = weighting(name, TWO, on=model)
+        weigh.situation.accelerator.scaler = scaler
+        optimiser = make_optimiser([*weigh.groups(), {"params": shared_weights(model), "lr_factor": 0.0}], lr=0.1)
+        set_rate(optimiser, 0.1)
+        total = weigh.total(steep(shared_weights(model), {"segmentation": 5.0, "normals": 1.0}))
+        scaler.scale(total).backward()
+        learn(weigh, {"segmentation": 5.0, "normals": 1.0})
+        scaler.step(optimiser)
+        optimiser.zero_grad()
+        found.append(weigh.named_factors())
+
+    assert found[1] == approx(found[0], rel=1e-6)  # float32
+    assert found[0]["segmentation"] < 0.99
+
+
 def test_gradnorm_leaves_everything_where_a_task_has_no_labels_or_a_gradient_overflows() -> None:
     found = weighting("gradnorm", TWO)
     shared = shared_weights(found.situation.network)
@@ -355,7 +375,7 @@ def test_a_weighting_goes_on_from_its_state(name: str) -> None:
     def steps(found: Weighting, optimiser: torch.optim.Optimizer | None, count: range) -> None:
         shared = shared_weights(found.situation.network)
         for step in count:
-            found.total(steep(shared, {"segmentation": 1.0 + step, "normals": 2.0}))
+            found.total(steep(shared, {"segmentation": 2.0, "normals": 2.0}))
             learn(found, {"segmentation": 3.0 / (1 + step), "normals": 1.0})
             if optimiser is not None:
                 optimiser.step()
