@@ -16,22 +16,27 @@ WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 @contextmanager
-def finished_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+def finished_file(path: str | os.PathLike[str], *, flushed: bool = True) -> Iterator[Path]:
     """Yield a temporary name beside `path`; move it to `path` only when the block succeeds.
 
     A reader never sees half a file, and a failed run leaves the file that was there before. The temporary name
     keeps the suffix (writers choose their format by it) and starts with a dot.
 
+    Args:
+        path: the file to write.
+        flushed: wait until the disk has it. Without, thousands of small files are written many times faster, and one
+            that was written just before the power failed may be cut off: only for what is compared before it is used.
+
     Raises:
         InputError: the folder does not exist or cannot be written to.
         OutputError: the disk is full, or fails.
     """
-    with finished_files(path) as (temporary,):
+    with finished_files(path, flushed=flushed) as (temporary,):
         yield temporary
 
 
 @contextmanager
-def finished_files(*paths: str | os.PathLike[str]) -> Iterator[list[Path]]:
+def finished_files(*paths: str | os.PathLike[str], flushed: bool = True) -> Iterator[list[Path]]:
     """`finished_file` for files that belong together: all take their places, or none does.
 
     Raises:
@@ -41,7 +46,7 @@ def finished_files(*paths: str | os.PathLike[str]) -> Iterator[list[Path]]:
     temporaries = [final.with_name(f".{final.stem}.{os.getpid()}.partial{final.suffix}") for final in finals]
     try:
         yield temporaries
-        for temporary in temporaries:
+        for temporary in temporaries if flushed else ():
             with open(temporary, "rb+") as written:
                 os.fsync(written.fileno())
         _put_in_place(temporaries, finals)

@@ -93,7 +93,7 @@ def _keep(member: Member, images: Path, faces: dict[str, Face]) -> tuple[Face, s
     final = _picture(images, face.name)
     if not (final.is_file() and final.read_bytes() == content):
         try:
-            with finished_file(final) as temporary:
+            with finished_file(final, flushed=False) as temporary:  # the next run compares it, as above
                 temporary.write_bytes(content)
                 read_picture(temporary)
         except InputError:
