@@ -30,8 +30,9 @@ class Intervals:
 
 @dataclass
 class Clock:
-    """Seconds spent waiting for data, and in all other work of a step."""
+    """Seconds spent waiting for data, and in all other work of steps; validation and saving are not in them."""
 
+    images: int = 0
     waiting_s: float = 0.0
     working_s: float = 0.0
 
@@ -39,9 +40,10 @@ class Clock:
     def seconds(self) -> float:
         return self.waiting_s + self.working_s
 
-    @property
-    def waiting_share(self) -> float:
-        return self.waiting_s / max(self.seconds, 1e-9)
+    def speed(self) -> dict[str, float]:
+        """ "images_per_s" over all processes, and the "waiting_share" of this one's time."""
+        seconds = max(self.seconds, 1e-9)
+        return {"images_per_s": self.images / seconds, "waiting_share": self.waiting_s / seconds}
 
 
 def run_steps(
@@ -80,7 +82,7 @@ def run_steps(
         OtherProcessError: an error that another process raises.
         KeyboardInterrupt: stopped by a signal, after last.pt was saved.
     """
-    clock = Clock()
+    clock, recent = Clock(), Clock()  # from the first step on, and since the last row of the record
     device, processes = training.accelerator.device, training.processes
     trail = LossTrail(list(objective.losses), device)
     while training.step < steps:
@@ -91,9 +93,8 @@ def run_steps(
 
         lr = rate(training.step)
         set_rate(training.optimiser, lr)
-        images = batch.images.to(device, non_blocking=True)
-        targets = {name: target.to(device, non_blocking=True) for name, target in batch.targets.items()}
-        losses = gradients(training, model, objective, to_float, images, targets, parts=parts)
+        batch = batch.to(device)
+        losses = gradients(training, model, objective, to_float, batch.images, batch.targets, parts=parts)
         with processes.same():
             trail.add(training.step + 1, losses.total, losses.tasks, losses.penalty)
         training.weighting.step(losses.tasks, losses.valid > 0)
@@ -109,12 +110,17 @@ def run_steps(
         )
         with processes.same():
             seen = trail.take(everything=stopping or log or check or save)
-        clock.waiting_s += ready - began
-        clock.working_s += time.monotonic() - ready
+        ended = time.monotonic()
+        for each in (clock, recent):
+            each.images += len(batch.images) * processes.count
+            each.waiting_s += ready - began
+            each.working_s += ended - ready
 
         for step, values in seen:
-            factors = training.weighting.named_factors() if log else {}
-            record.train(step, lr, values, factors, due=log and step == training.step)
+            record.train(step, values)
+        if log:
+            record.row(training.step, lr, training.weighting.named_factors(), recent.speed())
+            recent = Clock()
         if check and validate():
             training.save(folder.best, resumable=False)
         if stopping or save:

@@ -83,8 +83,3 @@ class Processes:
     def wait(self) -> None:
         """Until every process is here."""
         self.any(False)
-
-
-def lost_contact(error: RuntimeError) -> bool:
-    """Whether PyTorch says that another process did not answer."""
-    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)

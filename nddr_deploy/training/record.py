@@ -54,7 +54,7 @@ class Record:
         self.console = console
         self.silent = silent
         self.columns = ["step", "seconds", "lr", "loss", *(f"loss/{task.name}" for task in tasks), "penalty"]
-        self.columns += [f"factor/{task.name}" for task in tasks]
+        self.columns += [*(f"factor/{task.name}" for task in tasks), "images_per_s", "waiting_share"]
         self.columns += [f"val/{task.name}/{metric}" for task in tasks for metric in task.metric().result()]
         self._tensorboard = tensorboard
         self._board: Any = None
@@ -87,28 +87,35 @@ class Record:
         if not self.silent:
             self.console.print(sentence, soft_wrap=True, highlight=False)
 
-    def train(
-        self, step: int, rate: float, losses: Mapping[str, float], factors: Mapping[str, float], *, due: bool
-    ) -> None:
-        """Note one step; when a row is due it holds the means since the row before.
+    def train(self, step: int, losses: Mapping[str, float]) -> None:
+        """Note one step.
 
         Args:
             losses: task name -> loss, "loss" for their weighted sum, "penalty".
-            factors: task name -> what its loss counts after this step; where a row is due.
         """
         if self.silent:
             return
         self._recent.append(losses)
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=step)
-        if due:
-            means = {name: sum(row[name] for row in self._recent) / len(self._recent) for name in losses}
-            self._recent.clear()
-            self._show(step, rate, means, factors)
 
-    def _show(self, step: int, rate: float, losses: Mapping[str, float], factors: Mapping[str, float]) -> None:
+    def row(self, step: int, rate: float, factors: Mapping[str, float], speed: Mapping[str, float]) -> None:
+        """Write a row with the means of the steps since the row before.
+
+        Args:
+            factors: task name -> what its loss counts after this step.
+            speed: "images_per_s" and "waiting_share" since the row before.
+        """
+        if self.silent:
+            return
+        losses = {name: sum(row[name] for row in self._recent) / len(self._recent) for name in self._recent[0]}
+        self._recent.clear()
         named = {name if name in ("loss", "penalty") else f"loss/{name}": value for name, value in losses.items()}
-        self._row(step, {"lr": rate, **named, **{f"factor/{name}": value for name, value in factors.items()}})
+        factors = {f"factor/{name}": value for name, value in factors.items()}
+        self._row(step, {"lr": rate, **named, **factors, **speed})
+        self._show(step, losses)
+
+    def _show(self, step: int, losses: Mapping[str, float]) -> None:
         text = ", ".join(f"{name} {value:.4g}" for name, value in losses.items() if name != "penalty" or value)
         now = time.monotonic()
         if self._bar is not None:

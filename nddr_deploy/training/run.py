@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,7 @@ from rich.console import Console
 
 from nddr_deploy.data import open_dataset
 from nddr_deploy.data.base import Dataset
-from nddr_deploy.errors import ConfigError, TrainingError, UnsupportedError, unknown_choice
-from nddr_deploy.evaluate.score import Scores
+from nddr_deploy.errors import ConfigError, unknown_choice
 from nddr_deploy.network import ImageInput, MultiTaskNetwork, build_network
 from nddr_deploy.tasks.base import Task
 from nddr_deploy.training.batchnorm import set_up_batchnorm, to_training_mode
@@ -26,37 +24,17 @@ from nddr_deploy.training.folder import RunFolder
 from nddr_deploy.training.loop import Intervals, run_steps
 from nddr_deploy.training.objective import Objective
 from nddr_deploy.training.optimiser import make_optimiser, parameter_groups
-from nddr_deploy.training.processes import Processes, lost_contact
+from nddr_deploy.training.processes import Processes
 from nddr_deploy.training.record import Record
+from nddr_deploy.training.report import TrainReport, opening
 from nddr_deploy.training.samples import Batches, load_batches
 from nddr_deploy.training.schedule import poly_factor
 from nddr_deploy.training.start import load_start
 from nddr_deploy.training.state import Training, load_resumable
 from nddr_deploy.training.stop import StopSignals
+from nddr_deploy.training.torch_errors import in_our_words
 from nddr_deploy.training.validate import validate
 from nddr_deploy.training.weighting import Situation, Weighting, make_weighting
-
-
-@dataclass(frozen=True)
-class TrainReport:
-    """How a training ended.
-
-    Attributes:
-        checkpoint: the finished model.
-        steps, seconds: of this process's part of the training; validation is not in the seconds.
-        images_per_s: over all processes.
-        waiting_share: of the seconds, spent waiting for data.
-        scores: of the validation after the last step.
-        best_step: after which the best validation was.
-    """
-
-    checkpoint: Path
-    steps: int
-    seconds: float
-    images_per_s: float
-    waiting_share: float
-    scores: Scores
-    best_step: int
 
 
 def train(
@@ -81,32 +59,8 @@ def train(
         OtherProcessError: another process met an error, and raises it.
         KeyboardInterrupt: stopped by Ctrl-C or SIGTERM, after the state was saved.
     """
-    try:
-        with numerics(deterministic=config.deterministic, threads=config.threads):
-            return _train(config, resume, overwrite, console or Console())
-    except torch.OutOfMemoryError as error:
-        raise UnsupportedError(
-            f"The GPU's memory is too small for batches of {config.batch_size} images. "
-            "Lower batch_size, or set augment.crop_hw."
-        ) from error
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        raise UnsupportedError(
-            "A BatchNorm of this network saw one value per channel, of one image, and cannot normalise it. Raise "
-            "batch_size, lower accumulate, or choose batchnorm=frozen."
-        ) from error
-    except RuntimeError as error:
-        if lost_contact(error):
-            raise TrainingError(
-                "Another process of this training ended, or cannot be reached any more; where it could, it said why. "
-                "Go on with --resume."
-            ) from error
-        if "deterministic" not in str(error):
-            raise
-        raise UnsupportedError(
-            f"PyTorch: {str(error).partition('.')[0]}. Set deterministic=false to allow it."
-        ) from error
+    with in_our_words(config.batch_size), numerics(deterministic=config.deterministic, threads=config.threads):
+        return _train(config, resume, overwrite, console or Console())
 
 
 def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) -> TrainReport:
@@ -180,9 +134,16 @@ def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console)
             console=console,
             silent=processes.index > 0,
         ) as record,
-        closing(load_batches(batches, range(first, config.steps), workers=config.workers)) as loader,
+        closing(
+            load_batches(
+                batches,
+                range(first, config.steps),
+                workers=config.workers,
+                pinned=accelerator.device.type == "cuda",
+            )
+        ) as loader,
     ):
-        record.say(_opening(training, tasks, len(learn), len(held_out), started))
+        record.say(opening(training, tasks, len(learn), len(held_out), started))
         clock = run_steps(
             training,
             model,
@@ -206,12 +167,11 @@ def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console)
             checkpoint=folder.finished,
             steps=training.step - first,
             seconds=clock.seconds,
-            images_per_s=(training.step - first) * config.batch_size / max(clock.seconds, 1e-9),
-            waiting_share=clock.waiting_share,
+            **clock.speed(),
             scores=training.scores,
             best_step=training.best_step,
         )
-        record.say(_closing(report))
+        record.say(report.sentence())
     accelerator.end_training()
     return report
 
@@ -273,21 +233,3 @@ def _image_size(dataset: Dataset) -> tuple[int, int]:
 
 def _process_seed(seed: int, process: int) -> int:
     return int(np.random.SeedSequence([seed, 0, process + 1]).generate_state(1)[0])
-
-
-def _opening(training: Training, tasks: Sequence[Task], learn: int, held_out: int, started: str) -> str:
-    weights = sum(parameter.numel() for parameter in training.network.parameters())
-    accelerator = training.accelerator
-    processes = accelerator.num_processes
-    where = f"{processes} x {accelerator.device.type}" if processes > 1 else str(accelerator.device)
-    names = ", ".join(task.name for task in tasks)
-    sizes = f"{weights:,} weights, {learn} samples, {held_out} to validate"
-    return f"Training {names} ({sizes}) on {where}. " + (started or f"Resumed after step {training.step}.")
-
-
-def _closing(report: TrainReport) -> str:
-    return (
-        f"{report.steps} steps in {report.seconds:.0f} s ({report.images_per_s:.1f} images/s), "
-        f"{report.waiting_share:.0%} of it waiting for data; best validation after step {report.best_step}. "
-        f"The model is {report.checkpoint}."
-    )

@@ -36,6 +36,15 @@ class Batch:
     images: Tensor
     targets: dict[str, Tensor]
 
+    def pin_memory(self) -> Batch:
+        """In memory that a GPU copies from by itself."""
+        return Batch(self.images.pin_memory(), {name: target.pin_memory() for name, target in self.targets.items()})
+
+    def to(self, device: torch.device) -> Batch:
+        """On a device; from pinned memory, the copy goes on while Python does other things."""
+        targets = {name: target.to(device, non_blocking=True) for name, target in self.targets.items()}
+        return Batch(self.images.to(device, non_blocking=True), targets)
+
 
 @lru_cache(maxsize=2)
 def sample_order(seed: int, epoch: int, count: int) -> Array:
@@ -123,8 +132,14 @@ class Batches(TorchDataset[Batch | NddrError]):
         )
 
 
-def load_batches(batches: Batches, steps: range, *, workers: int = 0) -> Generator[Batch, None, None]:
-    """The batches of `steps`, in order; `workers` processes prepare them ahead.
+def load_batches(
+    batches: Batches, steps: range, *, workers: int = 0, pinned: bool = False
+) -> Generator[Batch, None, None]:
+    """The batches of `steps`, in order.
+
+    Args:
+        workers: processes that prepare batches ahead, four each; 0 prepares each when it is asked for.
+        pinned: batches lie in memory that a GPU copies from by itself.
 
     Raises:
         NddrError: what `batches[step]` met.
@@ -136,6 +151,7 @@ def load_batches(batches: Batches, steps: range, *, workers: int = 0) -> Generat
         num_workers=workers,
         collate_fn=_as_it_is,
         prefetch_factor=4 if workers else None,
+        pin_memory=pinned,  # calls Batch.pin_memory
         # A fork of a process with running OpenMP or CUDA threads hangs.
         multiprocessing_context="forkserver" if workers else None,
         worker_init_fn=_prepare_worker,

@@ -200,10 +200,12 @@ def test_a_later_validation_that_is_worse_does_not_become_the_best_after_a_resum
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     merits = iter([1.0, 0.5])
-    monkeypatch.setattr("nddr_deploy.training.validate.merit", lambda scores, tasks: next(merits))
-    monkeypatch.setattr(
-        run.Record, "train", lambda record, step, *_, **__: step == 3 and signal.raise_signal(signal.SIGINT)
-    )
+
+    def judge_and_interrupt(*_: Any) -> float:
+        signal.raise_signal(signal.SIGINT)
+        return next(merits)
+
+    monkeypatch.setattr("nddr_deploy.training.validate.merit", judge_and_interrupt)
     changes = {"steps": 6, "eval_every": 3}
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, **changes)
