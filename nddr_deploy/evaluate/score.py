@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from nddr_deploy.data.base import Dataset
@@ -11,6 +13,7 @@ from nddr_deploy.evaluate.run_samples import run_samples
 from nddr_deploy.evaluate.shared_tasks import shared_tasks
 from nddr_deploy.preprocess import FitMode
 from nddr_deploy.progress import progress_bar
+from nddr_deploy.tasks.base import Metric
 
 Scores = dict[str, dict[str, float]]
 
@@ -44,17 +47,28 @@ def score(
     Raises:
         InputError: no samples, no task to score, or one that means something else in the data (other classes).
     """
+    metrics = measure(engine, dataset, range(samples_to_score(dataset, limit)), fit=fit, progress=progress)
+    return {name: metric.result() for name, metric in metrics.items()}
+
+
+def measure(
+    engine: Engine, dataset: Dataset, indices: Sequence[int], *, fit: FitMode = "letterbox", progress: bool = False
+) -> dict[str, Metric]:
+    """`score`, of any samples of the data set: the metrics of each task, which have seen these samples.
+
+    Raises:
+        InputError: no task to score, or one that means something else in the data (other classes).
+    """
     tasks, _ = shared_tasks(engine.manifest, dataset)
-    count = samples_to_score(dataset, limit)
     metrics = {task.name: task.metric() for task in tasks}
-    samples = (dataset[index] for index in range(count))
-    with progress_bar("evaluate", count, shown=progress) as advance:
+    samples = (dataset[index] for index in indices)
+    with progress_bar("evaluate", len(indices), shown=progress) as advance:
         for result in run_samples(engine.infer, samples, engine.manifest, fit):
             decoded = result.decoded()
             for name, metric in metrics.items():
                 metric.update(decoded[name], np.asarray(result.sample.targets[name]))
             advance(1)
-    return {name: metric.result() for name, metric in metrics.items()}
+    return metrics
 
 
 def samples_to_score(dataset: Dataset, limit: int | None) -> int:

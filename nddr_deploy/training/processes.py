@@ -27,22 +27,26 @@ class Processes:
     def __init__(self, accelerator: Accelerator) -> None:
         self.count: int = accelerator.num_processes
         self.index: int = accelerator.process_index
-        self._votes = torch.distributed.new_group(backend="gloo", timeout=PATIENCE) if self.count > 1 else None
+        self._cpus = torch.distributed.new_group(backend="gloo", timeout=PATIENCE) if self.count > 1 else None
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum of a tensor over all processes, on its device."""
-        if self.count == 1:
-            return values
-        values = values.clone()
-        torch.distributed.all_reduce(values)
+        if self.count > 1:
+            values = values.clone()
+            torch.distributed.all_reduce(values, group=self._group_of(values))
         return values
+
+    def copy_from_first(self, values: Tensor) -> None:
+        """Give a tensor, in place, the values that it has in the first process."""
+        if self.count > 1:
+            torch.distributed.broadcast(values, 0, group=self._group_of(values))
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in one process at least."""
-        if self._votes is None:
+        if self._cpus is None:
             return flag
         votes = torch.tensor(int(flag))
-        torch.distributed.all_reduce(votes, group=self._votes)
+        torch.distributed.all_reduce(votes, group=self._cpus)
         return bool(votes.item())
 
     @contextmanager
@@ -59,12 +63,12 @@ class Processes:
         try:
             yield
         except NddrError as error:
-            if self._votes is None:
+            if self._cpus is None:
                 raise
             met = error
         if self.any(met is not None):
             sentences: list[str | None] = [None] * self.count
-            torch.distributed.all_gather_object(sentences, met and str(met), group=self._votes)
+            torch.distributed.all_gather_object(sentences, met and str(met), group=self._cpus)
             first = sentences.index(str(met)) if met is not None else -1
             if met is not None and first == self.index:
                 raise met
@@ -80,6 +84,5 @@ class Processes:
                 raise OtherProcessError(str(error)) from error
             raise
 
-    def wait(self) -> None:
-        """Until every process is here."""
-        self.any(False)
+    def _group_of(self, values: Tensor) -> torch.distributed.ProcessGroup | None:
+        return self._cpus if values.device.type == "cpu" else None  # None: the one that accelerate has made

@@ -9,12 +9,14 @@ import torch
 
 from nddr_deploy.data.base import Dataset
 from nddr_deploy.engines.base import Engine
-from nddr_deploy.evaluate.score import Scores, score
+from nddr_deploy.evaluate.bootstrap import result_of
+from nddr_deploy.evaluate.score import Scores, measure, samples_to_score
 from nddr_deploy.manifest import Manifest
 from nddr_deploy.network.image_input import ImageModel
 from nddr_deploy.preprocess import Image
-from nddr_deploy.tasks.base import Array, Task
+from nddr_deploy.tasks.base import Array, Metric, Task
 from nddr_deploy.training.batchnorm import to_training_mode
+from nddr_deploy.training.processes import Processes
 from nddr_deploy.training.record import Record
 from nddr_deploy.training.state import Training
 
@@ -60,24 +62,35 @@ class NetworkInTraining(Engine):
 
 
 def validate(training: Training, dataset: Dataset, record: Record, *, limit: int | None = None) -> bool:
-    """Score the network and note the scores; the first process does, the others wait.
+    """Score the network and note the scores; every process takes its share of the samples.
 
     Returns:
         Whether this is the best validation so far.
     """
-    better = False
-    with training.processes.together():
-        if training.processes.index == 0:
-            training.check_weights()
-            tasks = training.about["tasks"]
-            with NetworkInTraining(training) as engine:
-                training.scores = score(engine, dataset, limit=limit)
-            value = merit(training.scores, tasks)
-            better = value > training.best
-            if better:
-                training.best, training.best_step = value, training.step
-            record.validation(training.step, training.scores, best=better)
-    return training.processes.any(better)
+    processes, tasks = training.processes, training.about["tasks"]
+    for buffer in training.network.buffers():  # BatchNorm's statistics of its own images; saved are the first one's
+        processes.copy_from_first(buffer)
+    with processes.together():
+        training.check_weights()
+        share = range(processes.index, samples_to_score(dataset, limit), processes.count)
+        with NetworkInTraining(training) as engine:
+            metrics = measure(engine, dataset, share)
+    training.scores = {
+        task.name: _result(task, metrics[task.name], processes) for task in tasks if task.name in metrics
+    }
+    value = merit(training.scores, tasks)
+    better = value > training.best
+    if better:
+        training.best, training.best_step = value, training.step
+    record.validation(training.step, training.scores, best=better)
+    return better
+
+
+def _result(task: Task, metric: Metric, processes: Processes) -> dict[str, float]:
+    """What a metric says of the samples of all processes. Of several, medians are from bins; see `Metric.add`."""
+    if processes.count == 1:
+        return metric.result()
+    return result_of(task, processes.sum(torch.from_numpy(metric.state())).numpy())
 
 
 def merit(scores: Scores, tasks: Sequence[Task]) -> float:
