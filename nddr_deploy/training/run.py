@@ -96,7 +96,7 @@ def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console)
         started = "" if resume else load_start(network, **vars(config.start))
         set_up_batchnorm(network, config.batchnorm, accelerator.device)
         if config.channels_last:
-            torch.nn.Module.to(network, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            _order_channels_last(network)
         epoch_steps = math.ceil(len(learn) / config.batch_size)
         situation = Situation(objective.weights, network, epoch_steps, accelerator, processes)
         weighting = make_weighting(config.loss.weighting, config.loss.weighting_options, situation)
@@ -186,6 +186,13 @@ def _schedule(config: TrainConfig) -> Callable[[int], float]:
 
     rate(0)  # refuses a senseless schedule before anything is written
     return rate
+
+
+def _order_channels_last(network: MultiTaskNetwork) -> None:
+    """Only what a convolution reads: `Module.to` refuses networks whose other weights have more than four dimensions."""
+    for weights in (*network.parameters(), *network.buffers()):
+        if weights.ndim == 4:
+            weights.data = weights.data.contiguous(memory_format=torch.channels_last)
 
 
 def _optimiser(network: MultiTaskNetwork, weighting: Weighting, settings: OptimiserConfig) -> torch.optim.Optimizer:

@@ -490,3 +490,14 @@ def test_two_processes_take_the_same_steps_as_one_and_one_of_them_writes(tmp_pat
     assert not torch.equal(states[0]["cpu"], states[1]["cpu"])
     with pytest.raises(ModelFileError, match="run by 2 processes, and now by 1"):
         train(tmp_path / "two", resume=True, network=network)
+
+
+@pytest.mark.parametrize("fusion", ["nddr", "cross_stitch", "sluice"])
+def test_every_fusion_trains_with_channels_last(tmp_path: Path, fusion: str) -> None:
+    network = {**settings(tmp_path)["network"], "fusion": fusion}
+
+    report = train(tmp_path, network=network, channels_last=True, steps=2)
+
+    plain = train(tmp_path / "plain", network=network, steps=2)
+    ours, theirs = (load_checkpoint(report.checkpoint).weights for report in (report, plain))
+    assert all(torch.allclose(ours[name].float(), theirs[name].float(), atol=1e-4) for name in ours)
