@@ -189,7 +189,7 @@ def _schedule(config: TrainConfig) -> Callable[[int], float]:
 
 
 def _order_channels_last(network: MultiTaskNetwork) -> None:
-    """Only what a convolution reads: `Module.to` refuses networks whose other weights have more than four dimensions."""
+    """Only what a convolution reads: `Module.to` refuses networks with weights of more than four dimensions."""
     for weights in (*network.parameters(), *network.buffers()):
         if weights.ndim == 4:
             weights.data = weights.data.contiguous(memory_format=torch.channels_last)
