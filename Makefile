@@ -18,7 +18,7 @@ TEST_ENV  := OMP_NUM_THREADS=1 NDDR_THREADS=1
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet torch -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
-	$(BIN)/python -m pip install --quiet -e '.[cpu,train,dev]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet -e '.[cpu,data,train,dev]' -c constraints.txt
 	touch $@
 
 install: $(INSTALLED)

@@ -6,7 +6,13 @@ from nddr_deploy.doctor.facts import Facts, Need
 from nddr_deploy.doctor.finding import MISSING, NOT_HERE, OK, PROBLEM, Finding, extra, numbers
 from nddr_deploy.doctor.gpu import driver_runs, expects_gpu, update_driver
 
-PURPOSES = {"": "needed always", "cpu": "run on a CPU", "gpu": "run on a GPU", "train": "train, export"}
+PURPOSES = {
+    "": "needed always",
+    "cpu": "run on a CPU",
+    "gpu": "run on a GPU",
+    "train": "train, export",
+    "data": "prepare data",
+}
 # Distributions of one library: their files lie in one folder, so whichever came last broke the others.
 TWINS = {
     "onnxruntime": (
