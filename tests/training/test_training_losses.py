@@ -125,6 +125,47 @@ def test_nothing_labelled_gives_zero_loss_and_zero_gradient(name: str) -> None:
     assert torch.equal(raw.grad, torch.zeros_like(raw))
 
 
+def plain_mean(name: str, raw: Tensor, target: Tensor) -> Tensor:
+    """Each loss once more, on the valid pixels alone."""
+    if name == "cross_entropy":
+        return torch.nn.functional.cross_entropy(raw, target.long(), ignore_index=255)
+    if name == "cosine":
+        valid = target.any(dim=-1)
+        ours, truth = raw.movedim(1, -1)[valid], target[valid]
+        return (1 - (ours * truth).sum(dim=-1) / ours.norm(dim=-1)).mean()
+    valid = target != 255 if name == "binary_cross_entropy" else target > 0
+    ours, truth = raw[:, 0][valid], target[valid]
+    if name == "binary_cross_entropy":
+        return torch.nn.functional.binary_cross_entropy(ours.sigmoid(), truth.double())
+    return ((ours - truth).abs() / (truth if name == "relative_l1" else 1)).mean()
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "binary_cross_entropy", "cosine", "l1", "relative_l1"])
+def test_the_gradient_of_sums_over_parts_is_that_of_the_mean_over_all_valid_pixels(name: str) -> None:
+    random = torch.Generator().manual_seed(0)
+    hidden = torch.rand((3, 5, 7), generator=random) < 0.4
+    hidden[1] = True  # a part without labels
+    labels = torch.randint(0, 2, (3, 5, 7), generator=random, dtype=torch.uint8).masked_fill(hidden, 255)
+    metres = (torch.rand((3, 5, 7), generator=random, dtype=torch.float64) + 0.1).masked_fill(hidden, 0)
+    normals = torch.nn.functional.normalize(torch.randn((3, 5, 7, 3), generator=random, dtype=torch.float64), dim=-1)
+    channels, target = {
+        "cross_entropy": (2, labels),
+        "binary_cross_entropy": (1, labels),
+        "cosine": (3, normals.masked_fill(hidden[..., None], 0)),
+        "l1": (1, metres),
+        "relative_l1": (1, metres),
+    }[name]
+    raw = torch.randn((3, channels, 5, 7), generator=random, dtype=torch.float64, requires_grad=True)
+    loss, parts = LOSSES[name], (slice(0, 1), slice(1, 2), slice(2, 3))
+
+    total = torch.stack([loss.total(raw[part], target[part]) / loss.valid(target).sum() for part in parts]).sum()
+    plain = plain_mean(name, raw, target)
+
+    ours, theirs = (torch.autograd.grad(value, raw)[0] for value in (total, plain))
+    assert total.item() == approx(plain.item(), rel=1e-12)  # float64
+    assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-14)
+
+
 def test_every_task_names_a_loss_that_exists() -> None:
     assert {task.loss for task in TASKS.values()} <= set(LOSSES)
 
