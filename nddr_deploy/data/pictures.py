@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
+from stat import S_ISDIR
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,11 +35,13 @@ def read_picture(path: str | os.PathLike[str]) -> Image:
     from PIL import ImageOps
 
     file = Path(path)
-    if file.is_dir():
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise InputError(f"The picture {file} does not exist, or may not be read.") from error
+    if S_ISDIR(status.st_mode):
         raise InputError(f"{file} is a folder; expected a picture file.")
-    if not file.exists():
-        raise InputError(f"The picture {file} does not exist.")
-    if file.stat().st_size == 0:
+    if status.st_size == 0:
         raise InputError(f"The picture {file} is empty (0 bytes). Copy it again.")
     picture = _open(file)
     with picture:
@@ -47,7 +50,8 @@ def read_picture(path: str | os.PathLike[str]) -> Image:
             raise _too_large(file, f"{width}x{height}")
         try:
             picture.load()
-            return _to_rgb(ImageOps.exif_transpose(picture), file)
+            ImageOps.exif_transpose(picture, in_place=True)  # in place: nothing is copied where nothing is turned
+            return _to_rgb(picture, file)
         except InputError:
             raise
         except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, zlib.error, ...
@@ -88,7 +92,7 @@ def _to_rgb(picture: Picture, file: Path) -> Image:
         picture = picture.convert("RGBA")
         behind = pillow.new("RGBA", picture.size, (*BACKGROUND, 255))
         picture = pillow.alpha_composite(behind, picture)
-    return np.array(picture.convert("RGB"), dtype=np.uint8)
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"), dtype=np.uint8)
 
 
 def _cmyk_to_rgb(picture: Picture) -> Picture:
