@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import yaml
 from rich.console import Console
 from training_fakes import open_tiny, settings
 from training_pair import Outcome, train_together
@@ -16,6 +23,7 @@ from nddr_deploy.training import run
 from nddr_deploy.training.config_file import config_from_dict
 from nddr_deploy.training.record import read_rows
 
+FAKES = Path(__file__).parent / "training_fakes.py"
 # What differs between processes and parts of a batch is left out: dropout, and BatchNorm over the batch.
 EQUAL = {
     "network": {
@@ -147,3 +155,60 @@ def test_an_error_of_one_process_ends_both_and_one_of_them_says_it(
 
     assert sorted(outcome["error"] for outcome in outcomes[name]) == sorted([kind, "OtherProcessError"])
     assert all(sentence in outcome["sentence"] for outcome in outcomes[name])
+
+
+def launch(tmp_path: Path, *words: str, **changes: Any) -> subprocess.Popen[str]:
+    """`torchrun` with two processes, in a process group of its own as a terminal makes one."""
+    config = tmp_path / "launched.yaml"
+    config.write_text(yaml.safe_dump(settings(tmp_path / "run", **changes)))
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return subprocess.Popen(
+        [sys.executable, "-m", *torchrun, str(FAKES), str(config), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TINY_SCENES_DELAY_S": "0.02"},
+    )
+
+
+def wait_for_a_row(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not (path.exists() and len(path.read_text().splitlines()) > 1):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, f"{path} was never written"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_terminal_with_torchrun_leaves_a_checkpoint(tmp_path: Path) -> None:
+    process = launch(tmp_path, steps=100_000, checkpoint_every=100_000, eval_every=100_000)
+    wait_for_a_row(tmp_path / "run" / "metrics.csv", process)
+
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+
+    assert "Go on with --resume" in output
+    assert load_checkpoint(tmp_path / "run" / "last.pt").training["step"] > 0
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_ends_the_others_within_seconds_and_all_can_be_resumed(tmp_path: Path) -> None:
+    changes = {"steps": 24, "checkpoint_every": 4, "eval_every": 24}
+    process = launch(tmp_path, **changes)
+    wait_for_a_row(tmp_path / "run" / "metrics.csv", process)
+    workers = psutil.Process(process.pid).children()
+
+    workers[-1].kill()
+    began = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+
+    assert time.monotonic() - began < 30
+    assert errors.count("error: Another process of this training ended") == 1
+    assert "run_steps" not in errors  # no traceback of ours
+    assert not (tmp_path / "run" / "ckpt.pt").exists()
+    again = launch(tmp_path, "--resume", **changes)
+    output, errors = again.communicate(timeout=120)
+    assert again.returncode == 0, errors
+    assert "Resumed after step" in output
+    assert load_checkpoint(tmp_path / "run" / "ckpt.pt").training["step"] == 24
