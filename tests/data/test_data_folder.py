@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -264,3 +265,55 @@ def test_a_folder_without_labels_or_that_is_not_there_is_refused(tmp_path: Path)
     Image.new("RGB", (4, 4)).save(tmp_path / "images" / "a.png")
     with pytest.raises(InputError, match="no labels"):
         open_dataset("folder", "train", path=str(tmp_path))
+
+
+def test_names_may_have_folders_in_them_and_images_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    root = write_folder(tmp_path / "data")
+    for part in ("images", "segmentation", "depth", "normals"):
+        (root / part / "kitchen").mkdir()
+        for file in list((root / part).glob("b.*")):
+            file.rename(root / part / "kitchen" / file.name)
+    (root / "labels.csv").write_text("name,age,gender\na,30,male\nkitchen/b,31,female\n")
+    (root / "images").rename(tmp_path / "elsewhere")
+    (root / "images").symlink_to(tmp_path / "elsewhere")
+
+    samples = list(open_dataset("folder", "train", path=str(root)))
+
+    assert [sample.name for sample in samples] == ["a", "kitchen/b"]
+    assert samples[1].image[0, 0].tolist() == [50, 50, 50]
+    assert samples[1].targets["age"] == 31
+
+
+def test_a_list_cannot_name_what_lies_outside_of_images(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    root = write_folder(tmp_path / "data")
+    Image.new("RGB", (30, 20)).save(tmp_path / "secret.png")
+    (root / "train.txt").write_text("../../secret\n")
+
+    with pytest.raises(InputError, match=r"names '\.\./\.\./secret', but .* has no picture of that name"):
+        open_dataset("folder", "train", path=str(root))
+
+
+def test_hidden_files_are_no_samples(tmp_path: Path) -> None:
+    root = write_folder(tmp_path)
+    (root / "images" / "._a.png").write_bytes(b"left by another system")
+    (root / "images" / ".thumbnails").mkdir()
+    (root / "images" / ".thumbnails" / "c.png").write_bytes(b"")
+    (root / "._train.txt").write_text("a")
+
+    assert open_dataset("folder", "val", path=str(root)).names == ["a", "b"]
+
+
+def test_twelve_thousand_samples_are_opened_at_once(tmp_path: Path) -> None:
+    """In a quarter of a second; the limit leaves room for a busy machine."""
+    (tmp_path / "images").mkdir()
+    for number in range(12_000):
+        (tmp_path / f"images/{number}.jpg").touch()
+    (tmp_path / "labels.csv").write_text("name,age\n" + "".join(f"{number},30\n" for number in range(12_000)))
+
+    begin = time.thread_time()
+    dataset = open_dataset("folder", "train", path=str(tmp_path))
+
+    assert len(dataset) == 12_000
+    assert time.thread_time() - begin < 1.0

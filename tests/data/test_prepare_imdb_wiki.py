@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from nddr_deploy.data import open_dataset
-from nddr_deploy.data.prepare import checked_pictures
+from nddr_deploy.data.pictures import read_picture
+from nddr_deploy.data.prepare import blocks, checked_pictures
 from nddr_deploy.data.prepare.imdb_wiki import SHARES, age_of, prepare_imdb_wiki
 from nddr_deploy.errors import ConfigError, InputError
 
@@ -279,27 +280,26 @@ def test_a_stopped_check_goes_on_and_gives_the_same_bytes(tmp_path: Path, monkey
     (crops / row(30)["full_path"]).write_bytes(b"no picture")
     mat = write_mat(tmp_path / "wiki.mat", [row(number) for number in range(40)])
     prepare_imdb_wiki(mat, tmp_path / "expected", images=crops)
-    monkeypatch.setattr(checked_pictures, "BLOCK", 4)
+    monkeypatch.setattr(blocks, "BLOCK", 4)
     read: list[Path] = []
-    is_readable = checked_pictures._is_readable
 
-    def stopping(after: int) -> Callable[[Path], bool]:
-        def look(file: Path) -> bool:
+    def stopping(after: int) -> Callable[[Path], object]:
+        def look(file: Path) -> object:
             read.append(file)
             if len(read) > after:
                 raise KeyboardInterrupt
-            return is_readable(file)
+            return read_picture(file)
 
         return look
 
-    monkeypatch.setattr(checked_pictures, "_is_readable", stopping(after=22))
+    monkeypatch.setattr(checked_pictures, "read_picture", stopping(after=22))
     with pytest.raises(KeyboardInterrupt):
         prepare_imdb_wiki(mat, tmp_path / "out", images=crops)
     assert not (tmp_path / "out/labels.csv").exists()
     with open(tmp_path / "out" / checked_pictures.JOURNAL, "a") as journal:
         journal.write("33/33_198")  # a power cut in the middle of a line
     read.clear()
-    monkeypatch.setattr(checked_pictures, "_is_readable", stopping(after=100))
+    monkeypatch.setattr(checked_pictures, "read_picture", stopping(after=100))
     prepare_imdb_wiki(mat, tmp_path / "out", images=crops)
 
     assert len(read) == 20  # of 40, five blocks of four were done
@@ -350,8 +350,10 @@ def test_a_file_without_a_usable_row_says_why(tmp_path: Path) -> None:
 
 
 def test_a_split_without_a_face_has_no_list(tmp_path: Path) -> None:
-    crops = write_pictures(tmp_path / "wiki_crop", [1])
-    prepare_imdb_wiki(write_mat(tmp_path / "wiki.mat", [row(1)]), tmp_path / "out", images=crops)
+    mat = write_mat(tmp_path / "wiki.mat", [row(number) for number in range(100)])
+    prepare_imdb_wiki(mat, tmp_path / "out")
+    assert all(listed(tmp_path / "out").values())
+    prepare_imdb_wiki(mat, tmp_path / "out", images=write_pictures(tmp_path / "wiki_crop", [1]))
     (there,) = [split for split, names in listed(tmp_path / "out").items() if names]
     other = next(split for split in SHARES if split != there)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,13 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from nddr_deploy.data.folder_files import FolderFiles
+from nddr_deploy.data.prepare.blocks import looked_at
 from nddr_deploy.data.prepare.label_facts import LabelFacts, facts_about
 from nddr_deploy.data.splits import SPLITS
 from nddr_deploy.errors import InputError
-from nddr_deploy.progress import progress_bar
 from nddr_deploy.tasks import Task
 
-BLOCK = 256
 FARTHEST = 200.0  # metres; a larger depth is rather a wrong unit
 
 
@@ -72,18 +70,13 @@ def check_folder(path: str | os.PathLike[str], *, show_progress: bool = False) -
     files = FolderFiles(path)
     report = FolderReport(files.root, tasks=files.tasks(max_m=FARTHEST))
     names = _names(files, report)
-    with (
-        progress_bar("samples", len(names), shown=show_progress) as advance,
-        ThreadPoolExecutor(os.cpu_count()) as threads,
-    ):
-        for start in range(0, len(names), BLOCK):
-            block = names[start : start + BLOCK]
-            for look in threads.map(partial(_look, files, report.tasks), block):
-                report.problems += look.problems
-                report.sizes.update([look.size_hw] if look.size_hw else [])
-                for task, facts in look.facts.items():
-                    report.facts[task] = report.facts[task] + facts if task in report.facts else facts
-            advance(len(block))
+    look = partial(_look, files, report.tasks)
+    for block in looked_at(look, names, what="samples", show_progress=show_progress):
+        for _, seen in block:
+            report.problems += seen.problems
+            report.sizes.update([seen.size_hw] if seen.size_hw else [])
+            for task, facts in seen.facts.items():
+                report.facts[task] = report.facts[task] + facts if task in report.facts else facts
     report.notes += _notes(report)
     return report
 

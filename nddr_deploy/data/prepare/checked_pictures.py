@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from nddr_deploy.data.folder_files import pictures_of
 from nddr_deploy.data.pictures import read_picture
+from nddr_deploy.data.prepare.blocks import looked_at
 from nddr_deploy.errors import InputError
-from nddr_deploy.progress import progress_bar
 
 JOURNAL = ".checked.txt"  # names of good pictures, one a line, while a check is under way
-BLOCK = 256
 
 
 def check_pictures(folder: Path, names: Sequence[str], *, show_progress: bool = False) -> dict[str, str]:
@@ -30,30 +28,19 @@ def check_pictures(folder: Path, names: Sequence[str], *, show_progress: bool = 
     good = set(journal.read_text(encoding="utf-8").split("\n")[:-1]) if journal.is_file() else set()
     faults = {name: "missing picture" for name in names if name not in found}
     left = [name for name in names if name not in faults and name not in good]
-    with (
-        progress_bar("pictures", len(names), shown=show_progress) as advance,
-        ThreadPoolExecutor(os.cpu_count()) as threads,
-        open(journal, "a", encoding="utf-8") as done,
-    ):
-        advance(len(names) - len(left))
-        for start in range(0, len(left), BLOCK):
-            block = left[start : start + BLOCK]
-            readable = list(threads.map(_is_readable, (folder / "images" / found[name] for name in block)))
-            faults |= {name: "damaged picture" for name, fine in zip(block, readable, strict=True) if not fine}
-            done.write(_lines(name for name, fine in zip(block, readable, strict=True) if fine))
+    look = partial(_is_readable, folder / "images", found)
+    with open(journal, "a", encoding="utf-8") as done:
+        for block in looked_at(look, left, done=len(names) - len(left), what="pictures", show_progress=show_progress):
+            faults |= {name: "damaged picture" for name, readable in block if not readable}
+            done.write("".join(f"{name}\n" for name, readable in block if readable))
             done.flush()
-            advance(len(block))
     journal.unlink()
     return faults
 
 
-def _lines(names: Iterable[str]) -> str:
-    return "".join(f"{name}\n" for name in names)
-
-
-def _is_readable(file: Path) -> bool:
+def _is_readable(images: Path, found: Mapping[str, str], name: str) -> bool:
     try:
-        read_picture(file)
+        read_picture(images / found[name])
     except InputError:
         return False
     return True

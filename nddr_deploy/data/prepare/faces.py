@@ -115,7 +115,7 @@ def write_faces(
     summary.splits = {split: len(chosen) for split, chosen in listed.items()}
     if persons:
         summary.persons = {split: len({face.person for face in chosen}) for split, chosen in listed.items()}
-    # An empty list is no list: the data set then says that it has no such split.
+    # An empty list is no list, also where an earlier run wrote one: the data set then says that it has no such split.
     lists = {split: chosen for split, chosen in listed.items() if chosen}
     columns = ("name", "age", "gender", "person") if persons else ("name", "age", "gender")
     finals = [output / "labels.csv", output / "summary.json", *(output / f"{split}.txt" for split in lists)]
@@ -128,3 +128,5 @@ def write_faces(
         for text, chosen in zip(texts, lists.values(), strict=True):
             names = sorted((face.name for face in chosen), key=digits_of)
             text.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    for split in set(shares) - set(lists):
+        (output / f"{split}.txt").unlink(missing_ok=True)
