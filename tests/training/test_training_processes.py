@@ -204,7 +204,8 @@ def test_a_process_that_is_killed_ends_the_others_within_seconds_and_all_can_be_
     _, errors = process.communicate(timeout=60)
 
     assert time.monotonic() - began < 30
-    assert errors.count("error: Another process of this training ended") == 1
+    assert "SIGKILL" in errors  # torchrun's report
+    assert errors.count("error: Another process") <= 1  # none, where torchrun ends the other before it can say it
     assert "run_steps" not in errors  # no traceback of ours
     assert not (tmp_path / "run" / "ckpt.pt").exists()
     again = launch(tmp_path, "--resume", **changes)
