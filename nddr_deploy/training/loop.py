@@ -103,6 +103,8 @@ def run_steps(
         training.optimiser.step()
         training.optimiser.zero_grad()
         training.step += 1
+        if training.average is not None:
+            training.average.update(training.step)
 
         stopping = training.step < steps and processes.any(stop.received is not None)
         log, check, save = (

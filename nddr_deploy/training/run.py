@@ -20,6 +20,7 @@ from nddr_deploy.training.batchnorm import set_up_batchnorm, to_training_mode
 from nddr_deploy.training.config import OptimiserConfig, TrainConfig
 from nddr_deploy.training.config_file import config_to_dict, config_to_yaml
 from nddr_deploy.training.device import make_accelerator, numerics
+from nddr_deploy.training.ema import Average
 from nddr_deploy.training.folder import RunFolder
 from nddr_deploy.training.loop import Intervals, run_steps
 from nddr_deploy.training.objective import Objective
@@ -113,7 +114,8 @@ def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console)
         "size_hw": size_hw,
         "config": plain,
     }
-    training = Training(network, optimiser, accelerator, processes, weighting, about, batchnorm=config.batchnorm)
+    average = None if config.ema is None else Average(network, config.ema)
+    training = Training(network, optimiser, accelerator, processes, weighting, about, config.batchnorm, average)
     with processes.together():
         if checkpoint is not None:
             training.restore(checkpoint)

@@ -19,6 +19,7 @@ from nddr_deploy.network import MultiTaskNetwork
 from nddr_deploy.training.batchnorm import BatchNormMode
 from nddr_deploy.training.config import TrainConfig
 from nddr_deploy.training.config_file import config_to_dict
+from nddr_deploy.training.ema import Average
 from nddr_deploy.training.processes import Processes
 from nddr_deploy.training.weighting import Weighting
 
@@ -38,6 +39,7 @@ class Training:
         weighting: of the tasks' losses.
         about: what a checkpoint says besides weights and training state: its other fields by name.
         batchnorm: see `TrainConfig`.
+        average: of the weights, or None.
         step: steps done.
         best: the highest `merit` of a validation so far.
         best_step: after how many steps that was.
@@ -51,10 +53,16 @@ class Training:
     weighting: Weighting
     about: Mapping[str, Any]
     batchnorm: BatchNormMode = "batch"
+    average: Average | None = None
     step: int = 0
     best: float = -math.inf
     best_step: int = 0
     scores: Scores = field(default_factory=dict)
+
+    @property
+    def model(self) -> MultiTaskNetwork:
+        """What is validated and kept: the network with the averaged weights where there is an average."""
+        return self.network if self.average is None else self.average.network
 
     def save(self, path: Path, *, resumable: bool = True) -> None:
         """Write a checkpoint; every process calls this, and the first one does.
@@ -73,18 +81,19 @@ class Training:
 
     def _write(self, path: Path, states: list[dict[str, torch.Tensor]]) -> None:
         self.check_weights()
-        weights = self.network.state_dict()
         training = {"step": self.step, "best": self.best, "best_step": self.best_step, "scores": self.scores}
         if states:
             training |= {"optimiser": self.optimiser.state_dict(), "random": states}
             training["weighting"] = self.weighting.state_dict()
+            if self.average is not None:
+                training["last_weights"] = self.network.state_dict()
             if self.accelerator.scaler is not None:
                 training["scaler"] = self.accelerator.scaler.state_dict()
-        save_checkpoint(path, Checkpoint(**self.about, weights=weights, training=training))
+        save_checkpoint(path, Checkpoint(**self.about, weights=self.model.state_dict(), training=training))
 
     def check_weights(self) -> None:
         """Raise TrainingError unless every weight is a finite number."""
-        for name, weight in self.network.state_dict().items():
+        for name, weight in (*self.network.state_dict().items(), *self.model.state_dict().items()):
             if not torch.isfinite(weight).all():
                 raise TrainingError(
                     f"The weight {name} became infinite or NaN by step {self.step}. Lower optimiser.lr, or set "
@@ -108,7 +117,8 @@ class Training:
                 f"This training was run by {len(states)} processes, and now by {processes}; each has a random state "
                 f"of its own. Resume it with {len(states)}."
             )
-        self.network.load_state_dict(checkpoint.weights)
+        self.network.load_state_dict(saved.get("last_weights", checkpoint.weights))
+        self.model.load_state_dict(checkpoint.weights)
         self.optimiser.load_state_dict(saved["optimiser"])
         self.weighting.load_state_dict(saved.get("weighting", {}))  # older checkpoints had fixed weights only
         if self.accelerator.scaler is not None:

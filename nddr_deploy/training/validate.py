@@ -43,7 +43,7 @@ class NetworkInTraining(Engine):
         self.threads = torch.get_num_threads()
         self._device = training.accelerator.device
         self.device = str(self._device)
-        self._model: ImageModel | None = ImageModel(training.network, about["preprocess"]).to(self._device)
+        self._model: ImageModel | None = ImageModel(training.model, about["preprocess"]).to(self._device)
 
     def __enter__(self) -> NetworkInTraining:
         self._held(self._model).eval()
@@ -68,7 +68,7 @@ def validate(training: Training, dataset: Dataset, record: Record, *, limit: int
         Whether this is the best validation so far.
     """
     processes, tasks = training.processes, training.about["tasks"]
-    for buffer in training.network.buffers():  # BatchNorm's statistics of its own images; saved are the first one's
+    for buffer in training.model.buffers():  # BatchNorm's statistics of its own images; saved are the first one's
         processes.copy_from_first(buffer)
     with processes.together():
         training.check_weights()
