@@ -145,7 +145,7 @@ class TrainConfig:
         ema: how much of the averaged weights stays in a step, as in 0.999; None keeps no average. Validation, best.pt
             and ckpt.pt then have the averaged weights.
         threads: of PyTorch on the CPU; None leaves PyTorch's own choice.
-        workers: processes that prepare samples; 0 prepares them in the training process.
+        workers: processes that prepare samples, for each process that trains; 0 prepares them in the training process.
         eval_every, checkpoint_every, log_every: in steps. The last step is always validated and saved.
         eval_limit: how many samples to validate on; None takes the whole split.
     """

@@ -16,8 +16,8 @@ from accelerate.utils import InitProcessGroupKwargs
 from nddr_deploy.errors import UnsupportedError, unknown_choice
 
 Amp = Literal["none", "bf16", "fp16"]
-# How long processes wait for one another: the first one validates alone.
-PATIENCE = timedelta(hours=6)
+# How long processes wait for one another, for example while the first one saves; then the training ends.
+PATIENCE = timedelta(minutes=30)
 
 
 def make_accelerator(device: Literal["auto", "cpu", "cuda"], amp: Amp) -> Accelerator:
