@@ -32,7 +32,11 @@ def augment(
         random: the only source of chance.
 
     Raises:
-        ConfigError: a range of factors that is empty or not positive, or a colour change outside 0 .. 1.
+        ConfigError: a range of factors that is empty or not positive, or a colour change outside its range.
+
+    The recipes of public code agree on one factor for image and targets, bilinear images and nearest labels, mean
+    colour and label 255 outside the image, and mirroring half of the samples; so do we. They differ in where a small
+    image lies in the window (ours: anywhere), and three leave the x of mirrored normals as it was, which is wrong.
     """
     varied = {task.name: targets[task.name] for task in tasks}
     low, high = settings.scale
@@ -94,15 +98,30 @@ def _window(
 
 def _recolour(image: Image, settings: AugmentConfig, random: np.random.Generator) -> Image:
     changes = settings.brightness, settings.contrast, settings.saturation
-    if not all(0 <= change <= 1 for change in changes):
-        raise ConfigError(f"augment: brightness, contrast and saturation change by a share from 0 to 1; got {changes}.")
-    if not any(changes):
+    if not all(0 <= change <= 1 for change in changes) or not 0 <= settings.hue <= 0.5:
+        raise ConfigError(
+            "augment: brightness, contrast and saturation change by a share from 0 to 1, hue by 0 to 0.5 of the colour "
+            f"circle; got {changes} and {settings.hue}."
+        )
+    if not any((*changes, settings.hue)):
         return image
     brightness, contrast, saturation = (1 + random.uniform(-change, change) for change in changes)
     values: Array = image.astype(np.float32)
+    if settings.hue:
+        values = _turned(values, random.uniform(-settings.hue, settings.hue))
     grey = (values @ LUMA)[..., None]
     values = grey + (values - grey) * np.float32(saturation)
     mean = grey.mean()
     values = (mean + (values - mean) * np.float32(contrast)) * np.float32(brightness)
     recoloured: Image = values.round().clip(0, 255).astype(np.uint8)
     return recoloured
+
+
+def _turned(values: Array, share: float) -> Array:
+    """RGB (H, W, 3) float32 with every hue moved along the colour circle by a share of it; greys stay."""
+    import cv2
+
+    hsv = cv2.cvtColor(values / np.float32(255), cv2.COLOR_RGB2HSV)  # hue in degrees
+    hsv[..., 0] = (hsv[..., 0] + np.float32(360 * share)) % 360
+    turned: Array = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * np.float32(255)
+    return turned
