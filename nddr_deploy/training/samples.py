@@ -90,7 +90,7 @@ class Batches(TorchDataset[Batch | NddrError]):
         if len(dataset) == 0:
             raise ConfigError("The training split has no samples. Choose another split, or ask for more.")
         if batch_size < 1 or batch_size % (processes * parts):
-            sharers = f"{processes} processes" + (f" of {parts} parts each (accumulate)" if parts > 1 else "")
+            sharers = f"{processes} processes" if parts == 1 else f"{processes} x {parts} (processes x accumulate)"
             raise ConfigError(
                 f"batch_size: {batch_size} images cannot be shared out evenly among {sharers}. "
                 f"Choose a multiple of {processes * parts}."
