@@ -113,7 +113,9 @@ class Uncertainty(Weighting):
     The two differ by a constant when the latter's s is shifted by log 2, so the one form serves every task here, and
     what a factor starts from is `loss.weights` alone (the source: 1/2 for regression, 1 for classification).
 
-    A task that a step has no labels for keeps its s, but for the optimiser's momentum.
+    The gradient of s, 1/2 - L exp(-s) / 2, is at most 1/2, and here at least -1/2: otherwise the first steps of a loss
+    that starts large would drive its factor to almost nothing, from where it takes thousands of steps back. A task
+    that a step has no labels for keeps its s, but for the optimiser's momentum.
 
     Args:
         lr_factor: the rate of s over the base rate. Weight decay and `clip_norm` leave s alone.
@@ -132,7 +134,7 @@ class Uncertainty(Weighting):
         return torch.exp(-self.log_variances.detach()) / 2
 
     def step(self, losses: Tensor, labelled: Tensor) -> None:
-        gradient = torch.where(labelled, 0.5 - self.factors() * losses, 0.0)
+        gradient = torch.where(labelled, (0.5 - self.factors() * losses).clamp(min=-0.5), 0.0)
         self.log_variances.grad = self.situation.scaled(gradient)
 
     def groups(self) -> list[dict[str, Any]]:

@@ -108,7 +108,7 @@ def test_uncertainty_ends_at_the_logarithm_of_a_constant_loss(losses: dict[str, 
 
 
 def test_the_gradient_of_uncertainty_is_that_of_its_formula() -> None:
-    uncertainty = weighting("uncertainty", {"segmentation": 3.0, "normals": 0.2})
+    uncertainty = weighting("uncertainty", {"segmentation": 1.2, "normals": 0.2})
     s = uncertainty.get_parameter("log_variances").detach().clone().requires_grad_()
     losses = torch.tensor([0.7, 1.9])
     (losses * torch.exp(-s) / 2 + s / 2).sum().backward()
@@ -119,17 +119,30 @@ def test_the_gradient_of_uncertainty_is_that_of_its_formula() -> None:
     assert uncertainty.get_parameter("log_variances").grad.tolist() == approx(s.grad.tolist(), rel=1e-5)  # float32
 
 
+def test_a_loss_that_starts_far_too_large_does_not_drive_its_factor_to_nothing() -> None:
+    uncertainty = weighting("uncertainty", {"segmentation": 100.0, "normals": 0.0001})
+    optimiser = make_optimiser(uncertainty.groups(), lr=0.1, momentum=0.0)
+
+    learn(uncertainty, {"segmentation": 5.0, "normals": 5.0})
+    optimiser.step()
+
+    # both are far from their place, on either side: a step of 0.1 / 2 in the logarithm
+    factors = uncertainty.named_factors()
+    assert factors["segmentation"] == approx(100.0 * math.exp(-0.05), rel=1e-5)
+    assert factors["normals"] == approx(0.0001 * math.exp(0.05), rel=1e-3)  # its gradient is 0.5 - 0.0005
+
+
 def test_a_task_without_labels_keeps_its_uncertainty() -> None:
     uncertainty = weighting("uncertainty", THREE)
     optimiser = make_optimiser(uncertainty.groups(), lr=0.1, momentum=0.0)
 
-    learn(uncertainty, {"segmentation": 1.0, "depth": 2.0})
+    learn(uncertainty, {"segmentation": 0.8, "depth": 0.9})
     optimiser.step()
 
     factors = uncertainty.named_factors()
     assert factors["normals"] == approx(1.0, rel=1e-6)
-    assert factors["segmentation"] < 0.96  # a step of 0.1 x (1 x 1 - 1/2) in s
-    assert factors["depth"] < factors["segmentation"]
+    assert factors["segmentation"] == approx(math.exp(-0.03), rel=1e-5)  # a step of 0.1 x (0.8 - 1/2) in s
+    assert factors["depth"] == approx(math.exp(-0.04), rel=1e-5)
 
 
 def test_uncertainties_do_not_decay_and_have_a_rate_of_their_own() -> None:
