@@ -13,11 +13,11 @@ from typing import Any
 from nddr_deploy.benchmark.pick_choice import Decision, Judged
 from nddr_deploy.benchmark.pick_data import Judge
 from nddr_deploy.benchmark.pick_files import Contenders
-from nddr_deploy.card.figures import change_text, value_text
 from nddr_deploy.engines.machine import Machine
 from nddr_deploy.evaluate.budget import Budget
 from nddr_deploy.evaluate.sample_scores import Change
 from nddr_deploy.manifest import Manifest
+from nddr_deploy.page.figures import change_text, value_text
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nddr_deploy.card.figures import change_text, interval_text, times_text
-from nddr_deploy.card.markup import Html, tag
 from nddr_deploy.card.schema import HeadMetric
+from nddr_deploy.page.figures import change_text, interval_text, times_text
+from nddr_deploy.page.markup import Html, tag
 
 WIDTH, HEIGHT = 150.0, 22.0
 MIDDLE, REACH = WIDTH / 2, WIDTH / 2 - 6

@@ -7,17 +7,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nddr_deploy.card import model_html, results_html
-from nddr_deploy.card.elements import PRECISIONS, count
-from nddr_deploy.card.figures import allowed_text, change_text, size_text, times_text, value_text
-from nddr_deploy.card.markup import Html, tag, together
+from nddr_deploy.card.allowed import allowed_text
+from nddr_deploy.card.elements import PRECISIONS
 from nddr_deploy.card.schema import Card, HeadMetric
-from nddr_deploy.card.style import CSS
+from nddr_deploy.page.document import document
+from nddr_deploy.page.elements import count
+from nddr_deploy.page.figures import change_text, size_text, times_text, value_text
+from nddr_deploy.page.markup import Html, tag, together
 
 if TYPE_CHECKING:
     from nddr_deploy.card.pictures import Picture
-
-# The page may show its own pictures and style, and fetch or run nothing, whatever a card tried to put into it.
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
 def render(card: Card, pictures: Sequence[Picture] = ()) -> str:
@@ -39,16 +38,7 @@ def render(card: Card, pictures: Sequence[Picture] = ()) -> str:
         model_html.parity(card),
         model_html.files(card),
     )
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", f"{card.model.name}: deployment card"),
-        tag("style", Html(CSS)),
-    )
-    body = tag("body", tag("main", _title(card), *sections, _footer(card)))
-    return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
+    return document(f"{card.model.name}: deployment card", _title(card), *sections, _footer(card))
 
 
 def _title(card: Card) -> Html:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nddr_deploy.card.figures import allowed_text, change_text, value_text
+from nddr_deploy.card.allowed import allowed_text
 from nddr_deploy.card.schema import Card, HeadMetric
 from nddr_deploy.card.verification import Check
 from nddr_deploy.data import open_dataset
@@ -13,6 +13,7 @@ from nddr_deploy.engines.base import Engine
 from nddr_deploy.errors import NddrError
 from nddr_deploy.evaluate.sample_scores import EvaluationSet
 from nddr_deploy.inference.image_set import KEPT_ASIDE, ImageSet, open_images
+from nddr_deploy.page.figures import change_text, value_text
 from nddr_deploy.preprocess import FitMode
 from nddr_deploy.progress import progress_bar
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
-from nddr_deploy.card.elements import PRECISIONS, count, hash_text, mark, pairs, section
+from nddr_deploy.card.elements import PRECISIONS, hash_text, mark
 from nddr_deploy.card.fields import Value
-from nddr_deploy.card.figures import short_number, value_text
-from nddr_deploy.card.markup import Html, table, tag, together
 from nddr_deploy.card.schema import Card, Equalisation
+from nddr_deploy.page.elements import count, pairs, section
+from nddr_deploy.page.figures import short_number, value_text
+from nddr_deploy.page.markup import Html, table, tag, together
 
 MOST_ROWS = 16  # of layers; more scroll within their table
 

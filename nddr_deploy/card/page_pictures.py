@@ -9,7 +9,8 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from nddr_deploy.card.pictures import Panel, Picture
+from nddr_deploy.card.pictures import Picture
+from nddr_deploy.page.panels import Panel
 from nddr_deploy.tasks.palette import Colour
 
 LARGEST_BYTES = 64 * 2**20  # of a page: twenty times what a card of many heads makes

@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 
 import numpy as np
 
-from nddr_deploy.card.figures import value_text
 from nddr_deploy.card.schema import finite
 from nddr_deploy.evaluate.parity import Model
 from nddr_deploy.evaluate.run_samples import SampleResult
 from nddr_deploy.evaluate.sample_scores import EvaluationSet, SampleScores
-from nddr_deploy.preprocess import Image
+from nddr_deploy.page.figures import value_text
+from nddr_deploy.page.panels import Panel, panel
 from nddr_deploy.tasks.base import Array, Task
 from nddr_deploy.tasks.palette import Colour
 
 WORST = 3
-WIDEST = 320  # pixels of a picture in the page: three heads' worst images stay well below a megabyte
-JPEG_QUALITY = 88
 LOUDER = 8  # a difference of four degrees or of one class can be seen
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One picture.
-
-    Attributes:
-        title: below it.
-        alt: for those who cannot see it.
-        uri: `data:image/...`.
-        width, height: in pixels.
-    """
-
-    title: str
-    alt: str
-    uri: str
-    width: int
-    height: int
 
 
 @dataclass(frozen=True)
@@ -118,30 +97,6 @@ def picture_of(
         target = task.render(sample.targets[task.name], sample.image)
         panels.append(panel(target, "truth", f"{alt}: the truth", smooth=False))
     return Picture(task.name, sample.name, caption, tuple(panels), tuple(task.legend()))
-
-
-def panel(picture: Image, title: str, alt: str, *, smooth: bool = True) -> Panel:
-    """A picture for the page, at most `WIDEST` wide: PNG or JPEG, whichever is smaller.
-
-    Args:
-        picture: RGB uint8 (H, W, 3).
-        title, alt: see `Panel`.
-        smooth: whether neighbours may be averaged; colours that stand for something may not.
-    """
-    import cv2
-
-    height, width = picture.shape[:2]
-    if width > WIDEST:
-        size = (WIDEST, max(1, round(height * WIDEST / width)))
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if smooth else cv2.INTER_NEAREST)
-    turned = np.ascontiguousarray(picture[..., ::-1])  # cv2 writes BGR
-    forms = {
-        "png": cv2.imencode(".png", turned, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes(),
-        "jpeg": cv2.imencode(".jpg", turned, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes(),
-    }
-    form = min(forms, key=lambda name: len(forms[name]))
-    uri = f"data:image/{form};base64,{base64.b64encode(forms[form]).decode()}"
-    return Panel(title, alt, uri, picture.shape[1], picture.shape[0])
 
 
 def _truth_words(task: Task, target: Array) -> str:

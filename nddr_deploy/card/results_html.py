@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from nddr_deploy.card.allowed import allowed_text
 from nddr_deploy.card.bars import interval_bar, length_bar
-from nddr_deploy.card.elements import PRECISIONS, count, mark, section
-from nddr_deploy.card.figures import allowed_text, change_text, interval_text, times_text, value_text
-from nddr_deploy.card.markup import Html, table, tag, together
+from nddr_deploy.card.elements import PRECISIONS, mark
 from nddr_deploy.card.measured import Latency
 from nddr_deploy.card.schema import Card, HeadMetric
+from nddr_deploy.page.elements import count, section
+from nddr_deploy.page.figures import change_text, interval_text, times_text, value_text
+from nddr_deploy.page.markup import Html, table, tag, together
+from nddr_deploy.page.panels import beside, legend
 
 if TYPE_CHECKING:
     from nddr_deploy.card.pictures import Picture
@@ -76,29 +79,12 @@ def worst(pictures: Sequence[Picture]) -> Html | None:
     for task in dict.fromkeys(picture.task for picture in pictures):
         own = [picture for picture in pictures if picture.task == task]
         parts.append(tag("h3", task))
-        parts.append(_legend(own[0].legend))
+        parts.append(legend(own[0].legend))
         for picture in own:
-            panels = [
-                tag(
-                    "div",
-                    tag("img", src=panel.uri, alt=panel.alt, width=str(panel.width), height=str(panel.height)),
-                    panel.title,
-                )
-                for panel in picture.panels
-                if panel.uri.startswith("data:image/")
-            ]
             caption = tag("figcaption", tag("strong", picture.name), f": {picture.caption}")
-            parts.append(tag("figure", caption, tag("div", *panels, class_="panels"), class_="worst"))
+            parts.append(tag("figure", caption, beside(picture.panels), class_="worst"))
     about = "Those on which each head lost most against FP32."
     return section("The worst images", about, *parts, class_="pictures")  # read again by `page_pictures`
-
-
-def _legend(rows: Sequence[tuple[str, tuple[int, int, int]]]) -> Html:
-    items = [
-        tag("li", tag("span", style=f"background: rgb({red}, {green}, {blue})"), text)
-        for text, (red, green, blue) in rows
-    ]
-    return tag("ul", *items, class_="legend") if items else Html("")
 
 
 def speed(card: Card) -> Html | None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from nddr_deploy.card.card_file import find_card, read_card
-from nddr_deploy.card.figures import times_text
 from nddr_deploy.card.file_checks import check_file, check_reference
 from nddr_deploy.card.function_checks import NO_NUMBERS, REPEATED, check_parity_kept, check_probes, tolerance
 from nddr_deploy.card.latency import ROUNDS, Timed, time_engines
@@ -24,6 +23,7 @@ from nddr_deploy.engines.table import SUFFIXES
 from nddr_deploy.errors import ConfigError, ModelFileError
 from nddr_deploy.evaluate.sample_scores import EvaluationSet
 from nddr_deploy.manifest import Manifest
+from nddr_deploy.page.figures import times_text
 from nddr_deploy.progress import progress_bar
 
 SECONDS = 1.0  # of measuring, each of the two cases

@@ -23,7 +23,7 @@ from nddr_deploy.benchmark.turns import Turns
 from nddr_deploy.card.card_file import card_path, page_path, read_card
 from nddr_deploy.card.make import write_card
 from nddr_deploy.card.page_pictures import read_pictures
-from nddr_deploy.card.pictures import Picture, panel
+from nddr_deploy.card.pictures import Picture
 from nddr_deploy.card.verify import verify
 from nddr_deploy.data import DATASETS
 from nddr_deploy.data.base import Sample
@@ -31,6 +31,7 @@ from nddr_deploy.engines import open_engine
 from nddr_deploy.errors import BudgetError, ConfigError, InputError, ModelFileError
 from nddr_deploy.evaluate.sample_scores import EvaluationSet
 from nddr_deploy.inference.__main__ import main as nddr_infer
+from nddr_deploy.page.panels import panel
 
 QUICK: dict[str, Any] = {"rounds": 1, "seconds_per_case": 0.02, "threads": 1}
 CASES = ["onnxruntime", "onnxruntime:int8"]

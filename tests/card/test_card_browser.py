@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from nddr_deploy.card.html import render
-from nddr_deploy.card.pictures import Picture, panel
+from nddr_deploy.card.pictures import Picture
 from nddr_deploy.card.schema import Card
+from nddr_deploy.page.panels import panel
 
 BROWSER = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None

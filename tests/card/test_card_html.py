@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from card_subjects import WHY
 
-from nddr_deploy.card.figures import change_text, interval_text, size_text, value_text
 from nddr_deploy.card.html import render
-from nddr_deploy.card.markup import Html, tag
 from nddr_deploy.card.page_pictures import pictures_of
-from nddr_deploy.card.pictures import Picture, panel
+from nddr_deploy.card.pictures import Picture
 from nddr_deploy.card.schema import Card
+from nddr_deploy.page.figures import change_text, interval_text, size_text, value_text
+from nddr_deploy.page.markup import Html, tag
+from nddr_deploy.page.panels import panel
 
 VOID = {"img", "meta", "br", "line", "rect", "circle"}
 

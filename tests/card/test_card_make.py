@@ -13,7 +13,7 @@ from nddr_deploy.card.card_file import card_path, find_card, page_path, read_car
 from nddr_deploy.card.file_checks import check_file
 from nddr_deploy.card.make import make_card, update_card, write_card
 from nddr_deploy.card.page_pictures import pictures_of
-from nddr_deploy.card.pictures import Picture, panel
+from nddr_deploy.card.pictures import Picture
 from nddr_deploy.card.schema import Card, Link
 from nddr_deploy.engines import open_engine
 from nddr_deploy.engines.plan_file import PlanManifest, manifest_path
@@ -21,6 +21,7 @@ from nddr_deploy.errors import ConfigError, ModelFileError, OutputError
 from nddr_deploy.evaluate.budget import parse_budgets
 from nddr_deploy.files import sha256
 from nddr_deploy.manifest import Manifest
+from nddr_deploy.page.panels import panel
 
 PICTURE = Picture("normals", "tiny-1", "worse", (panel(np.zeros((4, 6, 3), dtype=np.uint8), "image", "alt"),))
 

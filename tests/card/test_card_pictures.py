@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from card_subjects import Tiny, change_weight, write_models
 
-from nddr_deploy.card.pictures import WIDEST, Panel, Picture, panel, picture_of, worst_pictures
+from nddr_deploy.card.pictures import Picture, picture_of, worst_pictures
 from nddr_deploy.engines import open_engine
 from nddr_deploy.evaluate.sample_scores import EvaluationSet
+from nddr_deploy.page.panels import WIDEST, Panel, panel
 
 
 def pixels(shown: Panel) -> Any:

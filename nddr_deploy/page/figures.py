@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from nddr_deploy.card.schema import HeadMetric
-
 MINUS = "−"
 # unit -> (factor, decimals, what follows a value, what follows a change)
 _UNITS = {
@@ -39,13 +34,6 @@ def interval_text(low: float | None, high: float | None, unit: str) -> str:
         return "–"
     factor, decimals, _, _ = _UNITS.get(unit, (1.0, 4, "", ""))
     return " to ".join(_signed(end * factor, decimals, plus=True) for end in (low, high))
-
-
-def allowed_text(head: HeadMetric) -> str:
-    """What the budget lets the metric change by, `−0.50 points`; its own words where the number is not known."""
-    if head.allowed is None:
-        return head.budget or ""
-    return change_text(-head.allowed if head.higher_is_better else head.allowed, head.unit)
 
 
 def size_text(count: int) -> str:

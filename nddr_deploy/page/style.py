@@ -1,4 +1,4 @@
-"""How a card's page looks, in light and in dark, on a desk and on a phone. No font and no rule from elsewhere."""
+"""How a page looks, in light and in dark, on a desk and on a phone. No font and no rule from elsewhere."""
 
 CSS = """
 :root {

@@ -1,0 +1,1 @@
+"""What pages are made of: escaped markup, tables, small pictures, one style. Nothing from elsewhere is ever loaded."""
