@@ -9,6 +9,7 @@ from nddr_deploy.command import Parser, run_command
 
 # Command -> its line of help and its module, which has DESCRIPTION, EXAMPLE, `add_arguments` and `run`.
 COMMANDS = {
+    "nyuv2": ("NYU Depth v2: labels, depth and normals of rooms", "nddr_deploy.data.commands.nyuv2"),
     "utkface": ("UTKFace: age and gender of faces", "nddr_deploy.data.commands.utkface"),
     "imdb-wiki": ("IMDB or WIKI: age and gender of faces, splits by person", "nddr_deploy.data.commands.imdb_wiki"),
     "folder": ("check a folder of your own", "nddr_deploy.data.commands.folder"),

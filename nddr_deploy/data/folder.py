@@ -42,6 +42,8 @@ class Folder:
         count: take only the first ones; None: all.
         tasks: names of the tasks to give targets for, in that order; None: all that are there.
         max_m: the largest depth in metres that the depth task shows and learns.
+        segmentation: the sub-folder with the labels of the segmentation, for data with several sets of classes;
+            of another one than "segmentation", the names of the classes are in its own classes.txt.
 
     Raises:
         ConfigError: an unknown split or task, no path.
@@ -57,13 +59,14 @@ class Folder:
         count: int | None = None,
         tasks: Sequence[str] | None = None,
         max_m: float = 10.0,
+        segmentation: str = "segmentation",
     ) -> None:
         if path is None:
             raise ConfigError("folder: `path` is missing. Give the folder that holds `images`, as in path=my_data.")
         if count is not None and count < 1:
             raise ConfigError(f"count must be at least 1; got {count}.")
         self.size_hw = None if size_hw is None else checked_size(size_hw, least=16)
-        self._files = FolderFiles(path)
+        self._files = FolderFiles(path, segmentation)
         self.names = self._files.names(split)[:count]
         self.tasks = chosen_tasks(tasks, self._files.tasks(max_m))
         for name in self.names:

@@ -30,6 +30,10 @@ DENSE = {
 class FolderFiles:
     """The files of a folder, listed once.
 
+    Args:
+        path: the folder.
+        segmentation: the sub-folder that holds the labels of the segmentation task.
+
     Attributes:
         pictures: name -> its path below `images`.
 
@@ -37,11 +41,23 @@ class FolderFiles:
         InputError: there are no pictures, or two of the same name.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], segmentation: str = "segmentation") -> None:
         self.root = Path(path)
+        if Path(segmentation).name != segmentation or not (
+            segmentation == "segmentation" or (self.root / segmentation).is_dir()
+        ):
+            raise InputError(
+                f"segmentation: {self.root} has no sub-folder {segmentation!r} with labels. Name one that it has."
+            )
+        self._segmentation = segmentation
         self.pictures = pictures_of(self.root)
         self._table = _table(self.root)
-        self._listed = {task: frozenset(_files(self.root / task)) for task in DENSE if (self.root / task).is_dir()}
+        places = {task: self._place(task) for task in DENSE}
+        self._listed = {task: frozenset(_files(place)) for task, place in places.items() if place.is_dir()}
+
+    def _place(self, task: str) -> Path:
+        """The sub-folder with a task's labels."""
+        return self.root / (self._segmentation if task == "segmentation" else task)
 
     def lists(self) -> list[str]:
         """The splits that a list is there for."""
@@ -93,11 +109,12 @@ class FolderFiles:
         """
         tasks: list[Task] = []
         if "segmentation" in self._listed:
-            if not (self.root / "classes.txt").is_file():
+            place = self.root if self._segmentation == "segmentation" else self.root / self._segmentation
+            if not (place / "classes.txt").is_file():
                 raise InputError(
-                    f"{self.root / 'classes.txt'} does not exist; expected the names of the classes, one a line."
+                    f"{place / 'classes.txt'} does not exist; expected the names of the classes, one a line."
                 )
-            tasks.append(Segmentation("segmentation", classes=tuple(_lines(self.root / "classes.txt"))))
+            tasks.append(Segmentation("segmentation", classes=tuple(_lines(place / "classes.txt"))))
         if "normals" in self._listed:
             tasks.append(Normals("normals"))
         if "depth" in self._listed:
@@ -131,8 +148,8 @@ class FolderFiles:
         if task.name in DENSE:
             for suffix in DENSE[task.name]:
                 if f"{name}{suffix}" in self._listed[task.name]:
-                    return self.root / task.name / f"{name}{suffix}"
-            wanted = self.root / task.name / " or ".join(f"{name}{suffix}" for suffix in DENSE[task.name])
+                    return self._place(task.name) / f"{name}{suffix}"
+            wanted = self._place(task.name) / " or ".join(f"{name}{suffix}" for suffix in DENSE[task.name])
             raise InputError(f"{self.root / 'images' / self.pictures[name]} has no {task.name} label: {wanted}.")
         text = self._table.get(name, {}).get(task.name)
         if not text:

@@ -15,7 +15,7 @@ UNIT_TOLERANCE = 0.02  # of a normal's length: float16 files are off by less tha
 
 def read_segmentation(file: Path, size_hw: tuple[int, int], classes: int) -> Array:
     """8-bit PNG -> (H, W) uint8, 0 .. classes - 1 or 255."""
-    labels = _read_map(file, ("L", "P", "1"), "8-bit labels in one channel").astype(np.uint8)
+    labels = read_map(file, ("L", "P", "1"), "8-bit labels in one channel").astype(np.uint8)
     _check_size(file, labels, size_hw)
     wrong = labels[(labels >= classes) & (labels != IGNORE_LABEL)]
     if wrong.size:
@@ -28,7 +28,7 @@ def read_segmentation(file: Path, size_hw: tuple[int, int], classes: int) -> Arr
 
 def read_binary(file: Path, size_hw: tuple[int, int]) -> Array:
     """8-bit PNG -> (H, W) uint8, 0, 1 or 255. A mask of 0 and 255, where 255 may mean yes, is refused."""
-    labels = _read_map(file, ("L", "P", "1"), "0, 1 and 255 in one channel").astype(np.uint8)
+    labels = read_map(file, ("L", "P", "1"), "0, 1 and 255 in one channel").astype(np.uint8)
     _check_size(file, labels, size_hw)
     found = np.unique(labels).tolist()
     if not set(found) <= {0, 1, IGNORE_LABEL} or found == [0, IGNORE_LABEL]:
@@ -42,19 +42,19 @@ def read_binary(file: Path, size_hw: tuple[int, int]) -> Array:
 def read_depth(file: Path, size_hw: tuple[int, int]) -> Array:
     """16-bit PNG in millimetres, or .npy in metres -> (H, W) float32 metres, 0 = unknown."""
     if file.suffix == ".npy":
-        depth = _read_array(file)
+        depth = read_array(file)
         _check_size(file, depth, size_hw)
         if not np.isfinite(depth).all() or depth.min() < 0:
             raise InputError(f"{file} holds depths that are negative or not finite; expected metres, 0 = unknown.")
         return depth.astype(np.float32)
-    millimetres = _read_map(file, ("I;16", "I;16B", "I"), "16-bit millimetres in one channel")
+    millimetres = read_map(file, ("I;16", "I;16B", "I"), "16-bit millimetres in one channel")
     _check_size(file, millimetres, size_hw)
     return millimetres.astype(np.float32) / np.float32(1000)
 
 
 def read_normals(file: Path, size_hw: tuple[int, int]) -> Array:
     """.npy -> (H, W, 3) float32 unit vectors toward the camera, zeros = unknown."""
-    normals = _read_array(file)
+    normals = read_array(file)
     if normals.ndim != 3 or normals.shape[2] != 3:
         raise InputError(f"{file} has the shape {normals.shape}; expected (height, width, 3).")
     _check_size(file, normals, size_hw)
@@ -71,8 +71,12 @@ def read_normals(file: Path, size_hw: tuple[int, int]) -> Array:
     return normals
 
 
-def _read_map(file: Path, modes: tuple[str, ...], expected: str) -> Array:
-    """A one-channel picture's values as they are stored."""
+def read_map(file: Path, modes: tuple[str, ...], expected: str) -> Array:
+    """A one-channel picture's values as they are stored.
+
+    Raises:
+        InputError: it cannot be read, or is of another mode.
+    """
     from PIL import Image
 
     try:
@@ -86,7 +90,12 @@ def _read_map(file: Path, modes: tuple[str, ...], expected: str) -> Array:
     return values
 
 
-def _read_array(file: Path) -> Array:
+def read_array(file: Path) -> Array:
+    """An array of floats from an .npy file.
+
+    Raises:
+        InputError: it is none.
+    """
     try:
         values = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
