@@ -5,6 +5,7 @@
       train.txt, val.txt, ...  names of each split's samples, one a line; no such file: all samples in every split
       images/NAME.jpg          pictures, any common format
       segmentation/NAME.png    8 bits, one channel (or palette): 0 .. C - 1, 255 = not labelled
+      OTHER/NAME.png           the same with other classes, named in OTHER/classes.txt: option segmentation=OTHER
       depth/NAME.png           16 bits, one channel: millimetres; or depth/NAME.npy: metres; 0 = unknown
       normals/NAME.npy         (H, W, 3): unit vectors toward the camera, x right, y down, z forward; 0 0 0 = unknown
       sal/NAME.png             8 bits, one channel: 1 where something stands out, 0 elsewhere, 255 = not labelled

@@ -317,3 +317,30 @@ def test_twelve_thousand_samples_are_opened_at_once(tmp_path: Path) -> None:
 
     assert len(dataset) == 12_000
     assert time.thread_time() - begin < 1.0
+
+
+def test_a_second_set_of_classes_has_its_own_folder_and_names(tmp_path: Path) -> None:
+    for part in ("images", "segmentation", "coarse"):
+        (tmp_path / part).mkdir()
+    Image.fromarray(np.zeros((20, 24, 3), np.uint8)).save(tmp_path / "images" / "one.png")
+    Image.fromarray(np.full((20, 24), 2, np.uint8)).save(tmp_path / "segmentation" / "one.png")
+    Image.fromarray(np.full((20, 24), 1, np.uint8)).save(tmp_path / "coarse" / "one.png")
+    (tmp_path / "classes.txt").write_text("a\nb\nc\n")
+    (tmp_path / "coarse" / "classes.txt").write_text("x\ny\n")
+
+    fine = open_dataset("folder", path=str(tmp_path))
+    coarse = open_dataset("folder", path=str(tmp_path), segmentation="coarse")
+
+    assert (fine.tasks[0].classes, coarse.tasks[0].classes) == (("a", "b", "c"), ("x", "y"))
+    assert (fine[0].targets["segmentation"] == 2).all()
+    assert (coarse[0].targets["segmentation"] == 1).all()
+
+
+@pytest.mark.parametrize("name", ["fine", "../coarse", ""])
+def test_labels_in_a_folder_that_is_not_there_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    (tmp_path / "coarse").mkdir()
+    Image.fromarray(np.zeros((20, 24, 3), np.uint8)).save(tmp_path / "data" / "images" / "one.png")
+
+    with pytest.raises(InputError, match=r"has no sub-folder .* with labels"):
+        open_dataset("folder", path=str(tmp_path / "data"), segmentation=name)

@@ -13,7 +13,7 @@ from nddr_deploy.tasks.base import Array
 from nddr_deploy.tasks.normals import Normals, angles_between
 
 Axes = tuple[str, str, str]
-FITS = 20.0  # degrees between half of all pixels, at most; wrong axes are 50 and more away
+FITS = 20.0  # degrees that half of all pixels may be apart in the best axes; real frames: about 4
 LINES = (("right", "left"), ("down", "up"), ("away", "toward"))
 
 
