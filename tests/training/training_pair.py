@@ -53,7 +53,7 @@ def train_together(folder: Path, trainings: list[dict[str, Any]]) -> list[tuple[
     ]
     try:
         for worker in workers:
-            _, errors = worker.communicate(timeout=120)
+            _, errors = worker.communicate(timeout=300)
             assert worker.returncode == 0, errors
     finally:
         for worker in workers:
