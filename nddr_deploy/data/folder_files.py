@@ -43,9 +43,8 @@ class FolderFiles:
 
     def __init__(self, path: str | os.PathLike[str], segmentation: str = "segmentation") -> None:
         self.root = Path(path)
-        if Path(segmentation).name != segmentation or not (
-            segmentation == "segmentation" or (self.root / segmentation).is_dir()
-        ):
+        plain = segmentation and Path(segmentation).name == segmentation
+        if not plain or (segmentation != "segmentation" and not (self.root / segmentation).is_dir()):
             raise InputError(
                 f"segmentation: {self.root} has no sub-folder {segmentation!r} with labels. Name one that it has."
             )

@@ -13,7 +13,6 @@ from nddr_deploy.preprocess import Image
 from nddr_deploy.tasks import Task
 from nddr_deploy.tasks.base import Array
 
-GAP = 4  # pixels between panels
 BACK = 255
 LEGEND = 96  # pixels high
 
@@ -24,7 +23,7 @@ def contact_sheet(dataset: Dataset, count: int, columns: int = 2) -> Image:
     Returns:
         RGB uint8 (H, W, 3).
     """
-    from nddr_deploy.tasks.drawing import draw_badge, draw_legend
+    from nddr_deploy.tasks.drawing import draw_badge, draw_legend, on_white, side_by_side
 
     strips = []
     for index in range(min(count, len(dataset))):
@@ -33,9 +32,9 @@ def contact_sheet(dataset: Dataset, count: int, columns: int = 2) -> Image:
         panels = [sample.image, *(task.render(np.asarray(sample.targets[task.name]), sample.image) for task in dense)]
         captions = [task.caption(_decoded(task, sample)) for task in dataset.tasks if task.head == "pooled"]
         panels += [draw_badge(sample.image, captions)] if captions else []
-        strips.append(_beside([_padded(panel, GAP) for panel in panels]))
+        strips.append(side_by_side(panels))
     height, width = max(strip.shape[0] for strip in strips), max(strip.shape[1] for strip in strips)
-    strips = [_filled(strip, height, width) for strip in strips]
+    strips = [on_white(strip, height, width) for strip in strips]
     while len(strips) % columns:
         strips.append(np.full_like(strips[0], BACK))
     rows = [_beside(strips[start : start + columns]) for start in range(0, len(strips), columns)]
@@ -44,7 +43,7 @@ def contact_sheet(dataset: Dataset, count: int, columns: int = 2) -> Image:
         width = rows[0].shape[1]
         band = np.full((LEGEND, width // len(legends), 3), 32, np.uint8)
         parts = [draw_badge(draw_legend(band, legend), [name]) for name, legend in legends]
-        rows.append(_filled(_beside(parts), LEGEND, width))
+        rows.append(on_white(_beside(parts), LEGEND, width))
     return np.concatenate(rows)
 
 
@@ -69,13 +68,3 @@ def _decoded(task: Task, sample: Sample) -> Array:
 
 def _beside(panels: Sequence[Image]) -> Image:
     return np.concatenate(panels, axis=1)
-
-
-def _padded(panel: Image, gap: int) -> Image:
-    return _filled(panel, panel.shape[0] + gap, panel.shape[1] + gap)
-
-
-def _filled(panel: Image, height: int, width: int) -> Image:
-    sheet = np.full((height, width, 3), BACK, np.uint8)
-    sheet[: panel.shape[0], : panel.shape[1]] = panel
-    return sheet

@@ -41,7 +41,14 @@ def test_eight_frames_are_learned_by_heart(tmp_path: Path) -> None:
 
 def test_frames_with_40_classes_and_normals_from_depth_train_and_are_scored(tmp_path: Path) -> None:
     prepare_nyuv2(DATA, tmp_path / "frames")
-    words = ("data.val=test", "data.options.size_hw=[48,64]", "steps=2", "batch_size=2", "eval_limit=1")
+    words = (
+        "data.val=test",
+        "data.options.size_hw=[48,64]",
+        "steps=2",
+        "batch_size=2",
+        "eval_limit=1",
+        "schedule.warmup_steps=0",
+    )
     narrow = ("network.backbone_options={width: 0.05, output_stride: 8}", "network.head_options.width=0.02")
 
     scores = learned(tmp_path / "frames", "test", tmp_path / "run", *words, *narrow)
