@@ -27,6 +27,7 @@ from nddr_deploy.command import run_command
 from nddr_deploy.data.base import Dataset
 from nddr_deploy.data.rooms import render_walkthrough
 from nddr_deploy.engines.base import Engine
+from nddr_deploy.evaluate.comparison import compare
 from nddr_deploy.evaluate.decode import decode_outputs
 from nddr_deploy.evaluate.pixel_baseline import pixel_baseline
 from nddr_deploy.files import finished_file
@@ -120,15 +121,11 @@ def draw_comparison(engine: Engine, test: Dataset, path: Path, rows: int = 6) ->
         fit = Fit.of((height, width), engine.manifest.size_hw)
         outputs = engine.infer(fit.apply(sample.image, engine.manifest.preprocess.mean_pixel)[None])
         decoded = decode_outputs(outputs, 0, engine.manifest, fit)
-        panels = [("picture", sample.image)]
-        for task in tasks:
-            panels.append((f"{task.name}\nprediction", task.render(decoded[task.name], sample.image)))
-            panels.append((f"{task.name}\ntruth", task.render(np.asarray(sample.targets[task.name]), sample.image)))
-        for axis, (title, picture) in zip(row, panels, strict=True):
-            axis.imshow(picture)
+        for axis, view in zip(row, compare(sample, decoded, tasks).views, strict=True):
+            axis.imshow(view.picture)
             axis.set_axis_off()
             if axis in axes[0]:
-                axis.set_title(title, fontsize=10)
+                axis.set_title(view.title.replace(", ", "\n"), fontsize=10)
     legend = [row for task in tasks if task.kind == "segmentation" for row in task.legend()]
     handles = [Patch(color=np.asarray(colour) / 255, label=text) for text, colour in legend]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 2 * columns), frameon=False)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from nddr_deploy.card.schema import finite
+from nddr_deploy.evaluate.comparison import truth_words
 from nddr_deploy.evaluate.parity import Model
 from nddr_deploy.evaluate.run_samples import SampleResult
 from nddr_deploy.evaluate.sample_scores import EvaluationSet, SampleScores
 from nddr_deploy.page.figures import value_text
 from nddr_deploy.page.panels import Panel, panel
-from nddr_deploy.tasks.base import Array, Task
+from nddr_deploy.tasks.base import Task
 from nddr_deploy.tasks.palette import Colour
 
 WORST = 3
@@ -82,7 +83,7 @@ def picture_of(
     if task.head == "pooled":
         said = [f"{name} says {task.caption(result)}" for name, result in zip(("FP32", this), results, strict=True)]
         if truth:
-            said.append(f"the truth is {_truth_words(task, sample.targets[task.name])}")
+            said.append(f"the truth is {truth_words(task, sample.targets[task.name])}")
         return Picture(task.name, sample.name, f"{caption} {', '.join(said)}.", (frame,))
     drawn = [task.render(result, sample.image) for result in results]
     differs = np.abs(drawn[0].astype(np.int16) - drawn[1]).max(axis=2, keepdims=True)
@@ -97,9 +98,3 @@ def picture_of(
         target = task.render(sample.targets[task.name], sample.image)
         panels.append(panel(target, "truth", f"{alt}: the truth", smooth=False))
     return Picture(task.name, sample.name, caption, tuple(panels), tuple(task.legend()))
-
-
-def _truth_words(task: Task, target: Array) -> str:
-    if task.kind == "classification":
-        return str(task.options()["classes"][int(target)])
-    return task.caption(target)

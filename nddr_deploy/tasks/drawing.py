@@ -51,6 +51,19 @@ def draw_legend(image: Image, rows: Sequence[tuple[str, Colour]], corner: Corner
     return _draw(image, samples, corner, text=min(image.shape[:2]) / 34, share=LEGEND_SHARE)
 
 
+def side_by_side(pictures: Sequence[Image], gap: int = 4) -> Image:
+    """Pictures in a row on white, with so many pixels of it to the right of and below each."""
+    height = max(picture.shape[0] for picture in pictures) + gap
+    return np.concatenate([on_white(picture, height, picture.shape[1] + gap) for picture in pictures], axis=1)
+
+
+def on_white(picture: Image, height: int, width: int) -> Image:
+    """A picture in the top left corner of a white sheet, in pixels."""
+    sheet = np.full((height, width, 3), 255, np.uint8)
+    sheet[: picture.shape[0], : picture.shape[1]] = picture
+    return sheet
+
+
 Row = tuple[str, Colour | None]
 
 
