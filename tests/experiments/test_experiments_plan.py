@@ -11,6 +11,9 @@ import yaml
 from nddr_deploy.errors import ConfigError
 from nddr_deploy.experiments.plan import Run, all_runs, make_plan
 from nddr_deploy.experiments.spec import merged, read_table
+from nddr_deploy.network.build import build_empty
+from nddr_deploy.tasks import Age, Classification, Normals, Segmentation, Task
+from nddr_deploy.training.config_file import config_from_dict
 
 TABLES = Path(__file__).parents[2] / "examples" / "tables"
 NAMES = sorted(path.stem for path in TABLES.glob("table*.yaml"))
@@ -197,3 +200,31 @@ def test_real_data_and_weights_that_were_not_given_are_asked_for(tmp_path: Path)
     (tmp_path / "train.txt").write_text("one\n")
     with pytest.raises(ConfigError, match=r"starts from pretrained weights. Give a torchvision weight file"):
         make_plan(read_table(TABLES / "table3.yaml", "full"), [0], data=str(tmp_path))
+
+
+@pytest.mark.parametrize("scale", ["small", "full"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_table_makes_networks_that_can_be_built_at_every_scale(tmp_path: Path, name: str, scale: str) -> None:
+    (tmp_path / "train.txt").write_text("one\n")
+    (tmp_path / "vgg.pth").write_bytes(b"weights")
+    tasks: dict[str, Task] = {
+        "segmentation": Segmentation("segmentation", classes=tuple(f"class {number}" for number in range(40))),
+        "normals": Normals("normals"),
+        "age": Age("age", classes=100),
+        "gender": Classification("gender", classes=("male", "female")),
+    }
+
+    spec = read_table(TABLES / f"{name}.yaml", scale)
+    file = str(tmp_path / "vgg.pth") if scale == "full" else None
+    plan = make_plan(spec, [0], data=str(tmp_path), pretrained=file)
+
+    for run in plan.runs():
+        config = config_from_dict(run.settings)
+        network = build_empty(config.network, [tasks[task] for task in config.tasks])
+        if scale == "full":
+            widest = max(parameter.shape[0] for parameter in network.parameters() if parameter.ndim == 4)
+            assert widest >= 256
+            assert config.steps >= 20_000
+        if len(config.tasks) == 2 and config.network.fusion not in ("none", "shared"):
+            assert network.fusion_parameters()
+            assert config.optimiser.lr == 1e-3  # the paper's base rate
