@@ -17,6 +17,7 @@ from nddr_deploy.errors import ConfigError, unknown_choice
 from nddr_deploy.network import ImageInput, MultiTaskNetwork, build_network
 from nddr_deploy.tasks.base import Task
 from nddr_deploy.training.batchnorm import set_up_batchnorm, to_training_mode
+from nddr_deploy.training.compiled import compile_network, graphs, strict_compiler
 from nddr_deploy.training.config import OptimiserConfig, TrainConfig
 from nddr_deploy.training.config_file import config_to_dict, config_to_yaml
 from nddr_deploy.training.device import make_accelerator, numerics
@@ -60,7 +61,11 @@ def train(
         OtherProcessError: another process met an error, and raises it.
         KeyboardInterrupt: stopped by Ctrl-C or SIGTERM, after the state was saved.
     """
-    with in_our_words(config.batch_size), numerics(deterministic=config.deterministic, threads=config.threads):
+    with (
+        in_our_words(config.batch_size),
+        numerics(deterministic=config.deterministic, threads=config.threads),
+        strict_compiler(config.compile),
+    ):
         return _train(config, resume, overwrite, console or Console())
 
 
@@ -104,6 +109,9 @@ def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console)
         optimiser = _optimiser(network, weighting, config.optimiser)
         size_hw = _image_size(held_out)
     model, optimiser = accelerator.prepare(network, optimiser)
+    if config.compile:
+        with processes.together():
+            model = compile_network(model, accelerator.device)
     to_training_mode(network, config.batchnorm)
     torch.manual_seed(_process_seed(config.seed, accelerator.process_index))  # dropout differs between processes
 
@@ -162,6 +170,8 @@ def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console)
             folder=folder,
             stop=stop,
         )
+        if config.compile:
+            record.say(graphs())
         with processes.together():
             if processes.index == 0:
                 folder.finish()
