@@ -40,13 +40,19 @@ def strict_compiler(wanted: bool) -> Iterator[None]:
         with dynamo.config.patch(suppress_errors=False, fail_on_recompile_limit_hit=True):
             yield
     except (TorchDynamoException, FailOnRecompileLimitHit) as error:
-        said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UnsupportedError(
-            f"compile: torch.compile cannot translate this network ({said}). Set compile=false; if something else is "
-            "wrong, it then says what."
+            f"compile: torch.compile cannot translate this network ({_first_words(error)}). Set "
+            "compile=false; if something else is wrong, it then says what."
         ) from error
     finally:
         dynamo.reset()  # a process may train many networks, and only so many fit
+
+
+def _first_words(error: Exception) -> str:
+    """Of PyTorch's report, which goes on for pages: "backend='inductor' raised: CppCompileError: C++ compile error"."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    words = 2 if lines and lines[0].endswith(":") else 1
+    return " ".join(lines[:words]).rstrip(".") or type(error).__name__
 
 
 def compile_network(model: nn.Module, device: torch.device) -> nn.Module:

@@ -109,12 +109,11 @@ def test_no_compiler_is_one_sentence_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_compiler_that_is_switched_off_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_that_is_switched_off_is_refused(tmp_path: Path) -> None:
     import torch._dynamo.config as config
 
-    monkeypatch.setattr(config, "disable", True)  # what TORCH_COMPILE_DISABLE=1 sets
-
-    with pytest.raises(UnsupportedError, match="TORCH_COMPILE_DISABLE=1"):
+    off = config.patch(disable=True)  # what TORCH_COMPILE_DISABLE=1 sets
+    with off, pytest.raises(UnsupportedError, match="TORCH_COMPILE_DISABLE=1"):
         train(tmp_path / "run", compile=True)
 
 
@@ -126,10 +125,10 @@ def test_a_compiler_that_fails_ends_the_training_also_where_pytorch_was_told_to_
     def broken(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Any:
         raise RuntimeError("cc1plus: out of luck")
 
-    monkeypatch.setattr(config, "suppress_errors", True)  # what TORCHDYNAMO_SUPPRESS_ERRORS=1 sets
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=broken))
+    told = config.patch(suppress_errors=True)  # what TORCHDYNAMO_SUPPRESS_ERRORS=1 sets
 
-    with pytest.raises(UnsupportedError, match=r"cannot translate this network .*out of luck.*compile=false"):
+    with told, pytest.raises(UnsupportedError, match=r"cannot translate this network .*out of luck.*compile=false"):
         train(tmp_path / "run", compile=True)
 
 
