@@ -98,7 +98,7 @@ def read_array(file: Path) -> Array:
     """
     try:
         values = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # damaged headers are met by a parser of Python, with errors of its own
         raise InputError(f"{file} cannot be read as a numpy array: {error}.") from error
     if not isinstance(values, np.ndarray) or not np.issubdtype(values.dtype, np.floating):
         raise InputError(f"{file} holds {getattr(values, 'dtype', 'an archive')}; expected an array of floats.")
