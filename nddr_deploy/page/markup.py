@@ -77,7 +77,7 @@ def table(
 
 
 # Written with a slash, which SVG needs and HTML passes over.
-_EMPTY = {"img", "meta", "br", "line", "rect", "circle"}
+_EMPTY = {"img", "meta", "br", "line", "rect", "circle", "polyline"}
 
 
 def _attribute(key: str, value: str | float | bool | None) -> str:

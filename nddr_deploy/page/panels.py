@@ -44,10 +44,7 @@ def panel(picture: Image, title: str, alt: str, *, smooth: bool = True) -> Panel
     """
     import cv2
 
-    height, width = picture.shape[:2]
-    if width > WIDEST:
-        size = (WIDEST, max(1, round(height * WIDEST / width)))
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if smooth else cv2.INTER_NEAREST)
+    picture = narrowed(picture, smooth=smooth)
     turned = np.ascontiguousarray(picture[..., ::-1])  # cv2 writes BGR
     forms = {
         "png": cv2.imencode(".png", turned, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes(),
@@ -56,6 +53,21 @@ def panel(picture: Image, title: str, alt: str, *, smooth: bool = True) -> Panel
     form = min(forms, key=lambda name: len(forms[name]))
     uri = f"data:image/{form};base64,{base64.b64encode(forms[form]).decode()}"
     return Panel(title, alt, uri, picture.shape[1], picture.shape[0])
+
+
+def narrowed(picture: Image, *, smooth: bool = True) -> Image:
+    """The picture, at most `WIDEST` wide.
+
+    Args:
+        smooth: see `panel`.
+    """
+    import cv2
+
+    height, width = picture.shape[:2]
+    if width <= WIDEST:
+        return picture
+    size = (WIDEST, max(1, round(height * WIDEST / width)))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA if smooth else cv2.INTER_NEAREST))
 
 
 def beside(panels: Iterable[Panel]) -> Html:

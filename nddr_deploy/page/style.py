@@ -6,12 +6,16 @@ CSS = """
   --page: #f6f7f9; --sheet: #ffffff; --ink: #1a2029; --soft: #56606e; --line: #dde1e7; --faint: #eef0f4;
   --accent: #2f62c9; --good: #17774a; --good-page: #e4f4ea; --bad: #b3261e; --bad-page: #fbe6e4;
   --neutral-page: #e9eef8; --code: #eef0f4;
+  --c0: #2f62c9; --c1: #d1620f; --c2: #17774a; --c3: #a03fb0;
+  --c4: #8a6d00; --c5: #0b8292; --c6: #b3261e; --c7: #56606e;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #12151a; --sheet: #1a1f26; --ink: #e6e9ee; --soft: #9ea8b6; --line: #303843; --faint: #222831;
     --accent: #7fa8f5; --good: #5ccb93; --good-page: #15301f; --bad: #ff8a80; --bad-page: #3a1b19;
     --neutral-page: #1f2a3d; --code: #262d37;
+    --c0: #7fa8f5; --c1: #f2a15f; --c2: #5ccb93; --c3: #d993e6;
+    --c4: #d6bb52; --c5: #5cc6d6; --c6: #ff8a80; --c7: #9ea8b6;
   }
 }
 * { box-sizing: border-box; }
@@ -76,6 +80,21 @@ code { background: var(--code); border-radius: 4px; padding: 0.1em 0.35em; overf
 .mark.missed { background: var(--bad-page); color: var(--bad); }
 .mark.none { background: var(--faint); color: var(--soft); }
 svg { display: block; max-width: none; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(19rem, 100%), 1fr)); gap: 1.1rem 1.4rem; }
+figure.lines { margin: 0; min-width: 0; }
+figure.lines figcaption { font-size: 0.9rem; }
+svg.chart { width: 100%; height: auto; }
+svg.chart text { fill: var(--soft); font-size: 11px; font-variant-numeric: tabular-nums; }
+svg .grid { stroke: var(--line); stroke-width: 1; }
+svg .curve { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
+svg .curve.c0 { stroke: var(--c0); } svg .point.c0 { fill: var(--c0); } .legend span.c0 { background: var(--c0); }
+svg .curve.c1 { stroke: var(--c1); } svg .point.c1 { fill: var(--c1); } .legend span.c1 { background: var(--c1); }
+svg .curve.c2 { stroke: var(--c2); } svg .point.c2 { fill: var(--c2); } .legend span.c2 { background: var(--c2); }
+svg .curve.c3 { stroke: var(--c3); } svg .point.c3 { fill: var(--c3); } .legend span.c3 { background: var(--c3); }
+svg .curve.c4 { stroke: var(--c4); } svg .point.c4 { fill: var(--c4); } .legend span.c4 { background: var(--c4); }
+svg .curve.c5 { stroke: var(--c5); } svg .point.c5 { fill: var(--c5); } .legend span.c5 { background: var(--c5); }
+svg .curve.c6 { stroke: var(--c6); } svg .point.c6 { fill: var(--c6); } .legend span.c6 { background: var(--c6); }
+svg .curve.c7 { stroke: var(--c7); } svg .point.c7 { fill: var(--c7); } .legend span.c7 { background: var(--c7); }
 svg .zero { stroke: var(--soft); stroke-width: 1; }
 svg .border { stroke: var(--bad); stroke-width: 1; stroke-dasharray: 3 2; }
 svg .forbidden { fill: var(--bad-page); }

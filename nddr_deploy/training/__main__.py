@@ -19,7 +19,8 @@ examples:
   torchrun --nproc-per-node 4 -m nddr_deploy.training examples/demo.yaml      (or accelerate launch)
 
 In the output folder: ckpt.pt (the finished model), last.pt (to resume from), best.pt (the best validation),
-metrics.csv, config.yaml, TensorBoard's files. Ctrl-C saves last.pt and stops with exit status 130.
+config.yaml, and the record: summary.html, metrics.csv, coupling.csv, log.txt, TensorBoard's files.
+Ctrl-C saves last.pt and stops with exit status 130.
 """
 
 

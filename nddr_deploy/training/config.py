@@ -128,7 +128,7 @@ class TrainConfig:
     """One training run.
 
     Attributes:
-        output: folder of the run: ckpt.pt, last.pt, best.pt, metrics.csv, config.yaml, TensorBoard's files.
+        output: folder of the run; docs/training.md says what is in it.
         tasks: names of the data set's tasks to learn, in the order of the outputs; empty takes all.
         steps: optimiser steps in all.
         batch_size: images per step, over all processes together.
@@ -148,6 +148,8 @@ class TrainConfig:
         workers: processes that prepare samples, for each process that trains; 0 prepares them in the training process.
         eval_every, checkpoint_every, log_every: in steps. The last step is always validated and saved.
         eval_limit: how many samples to validate on; None takes the whole split.
+        tensorboard: write TensorBoard's files.
+        summary: write summary.html at every validation, with pictures of a few samples, and coupling.csv.
     """
 
     output: str = "runs/train"
@@ -178,3 +180,4 @@ class TrainConfig:
     checkpoint_every: int = 500
     log_every: int = 20
     tensorboard: bool = True
+    summary: bool = True

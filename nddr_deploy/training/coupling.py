@@ -46,7 +46,7 @@ def stream_power(network: MultiTaskNetwork) -> Iterator[Power]:
 
         return note
 
-    hooks = [layer.register_forward_pre_hook(noting(name)) for name, layer in _layers(network).items()]
+    hooks = [layer.register_forward_pre_hook(noting(name)) for name, layer in meetings(network).items()]
     try:
         yield power
     finally:
@@ -73,7 +73,7 @@ def coupling(network: MultiTaskNetwork, power: Power) -> tuple[Share, ...]:
         power: from `stream_power`, of a forward pass in evaluation mode.
     """
     norms: dict[tuple[str, str], Mapping[str, Tensor]] = {}
-    for name, layer in _layers(network).items():
+    for name, layer in meetings(network).items():
         for task, columns in COLUMNS[type(layer)](layer).items():
             norms[name, task] = {s: (c.double() @ power[name][s].double()).sqrt() for s, c in columns.items()}
     if not norms:
@@ -87,8 +87,8 @@ def coupling(network: MultiTaskNetwork, power: Power) -> tuple[Share, ...]:
     return tuple(shares)
 
 
-def _layers(network: MultiTaskNetwork) -> dict[str, Fusion]:
-    """Name -> layer, of those where streams meet."""
+def meetings(network: MultiTaskNetwork) -> dict[str, Fusion]:
+    """Name -> fusion layer, of those where streams meet."""
     return {
         f"fusions.{number}": layer
         for number, layer in enumerate(network.fusions)

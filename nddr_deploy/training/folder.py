@@ -9,6 +9,8 @@ from pathlib import Path
 from nddr_deploy.errors import ConfigError, InputError
 from nddr_deploy.files import finished_file
 
+RECORDS = ("log.txt", "coupling.csv", "summary.html")  # of a training, besides metrics.csv
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -52,8 +54,8 @@ class RunFolder:
                 f"{self.path} holds a training already ({ours[0].name}). Continue it with --resume, replace it with "
                 "--overwrite, or choose another --output."
             )
-        for path in ours:
-            path.unlink()
+        for path in (*ours, *(self.path / name for name in RECORDS)):
+            path.unlink(missing_ok=True)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

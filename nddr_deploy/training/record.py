@@ -1,31 +1,34 @@
-"""What a run leaves on record while it goes on: metrics.csv, TensorBoard's files, and what the terminal shows."""
+"""What a run leaves behind while it goes on: tables, a log, TensorBoard's files, a page; and what the screen shows."""
 
 from __future__ import annotations
 
-import csv
-import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from typing_extensions import Self
 
-from nddr_deploy import optional
+from nddr_deploy.evaluate.comparison import Comparison
 from nddr_deploy.evaluate.score import Scores
-from nddr_deploy.files import finished_file
 from nddr_deploy.tasks.base import Task
+from nddr_deploy.training.board import Board
+from nddr_deploy.training.log import Log
+from nddr_deploy.training.rows import Rows
+from nddr_deploy.training.showcase import Showcase, strip
+from nddr_deploy.training.summary import Summary, clock_text
 
-LINE_EVERY_S = 10.0  # where there is no terminal for a progress bar
+LINE_EVERY_S = 10.0  # where there is no terminal for a progress bar, and in log.txt
+COUPLING = ("step", "layer", "task", "stream", "share")
 
 
 class Record:
     """One row of metrics.csv per log interval and per validation; the same numbers for TensorBoard and the screen.
 
-    A resumed run drops the rows after its first step, so no step is there twice.
+    With a showcase, coupling.csv gets rows at each log interval, and each validation its pictures. What of this fails
+    is said, and left out: a training never ends for it.
 
     Args:
         folder: of the run.
@@ -35,6 +38,7 @@ class Record:
         tensorboard: write `folder/tensorboard`.
         console: where progress goes.
         silent: write and show nothing: another process does.
+        showcase, summary: None makes no pictures and measures no coupling; writes no page.
     """
 
     def __init__(
@@ -47,6 +51,8 @@ class Record:
         tensorboard: bool = False,
         console: Console,
         silent: bool = False,
+        showcase: Showcase | None = None,
+        summary: Summary | None = None,
     ) -> None:
         self.folder = folder
         self.steps = steps
@@ -57,24 +63,25 @@ class Record:
         self.columns += [*(f"factor/{task.name}" for task in tasks), "images_per_s", "waiting_share"]
         self.columns += [f"val/{task.name}/{metric}" for task in tasks for metric in task.metric().result()]
         self._tensorboard = tensorboard
-        self._board: Any = None
+        self._board: Board | None = None
+        self._showcase = showcase
+        self._summary = summary
+        self._comparisons: tuple[Comparison, ...] = ()
+        self._failed: set[str] = set()
         self._recent: list[Mapping[str, float]] = []
         self._began = self._last_line = time.monotonic()
+        self._before_s = 0.0
 
     def __enter__(self) -> Self:
         if self.silent:
             return self
-        path = self.folder / "metrics.csv"
-        kept = read_rows(path, until=self.first)
-        with finished_file(path) as new, open(new, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self.columns, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(kept)
-        self._file = open(path, "a", newline="", encoding="utf-8")
-        self._writer = csv.DictWriter(self._file, self.columns)
+        self._log = Log(self.folder / "log.txt", append=self.first > 0)
+        self._metrics = Rows(self.folder / "metrics.csv", self.columns, first=self.first)
+        if self._metrics.kept:
+            self._before_s = float(self._metrics.kept[-1]["seconds"])
+        self._coupling = Rows(self.folder / "coupling.csv", COUPLING, first=self.first) if self._showcase else None
         if self._tensorboard:
-            writer_class = optional.load("torch.utils.tensorboard:SummaryWriter", extra="train")
-            self._board = writer_class(str(self.folder / "tensorboard"), purge_step=self.first + 1)
+            self._board = Board(self.folder / "tensorboard", first=self.first)
         self._bar: Progress | None = None
         if self.console.is_terminal:
             form = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -83,9 +90,21 @@ class Record:
             self._bar.start()
         return self
 
+    def begin(self, sentence: str) -> None:
+        """Say what begins, and note where it begins."""
+        self.say(sentence)
+        if self.silent:
+            return
+        if self._coupling is not None and not self._coupling.kept:
+            self._note_coupling(self.first)
+        if self.first > 0:
+            self._look(self.first)
+
     def say(self, sentence: str) -> None:
+        """One sentence for the screen and for log.txt."""
         if not self.silent:
             self.console.print(sentence, soft_wrap=True, highlight=False)
+            self._log.add(sentence)
 
     def train(self, step: int, losses: Mapping[str, float]) -> None:
         """Note one step.
@@ -100,7 +119,7 @@ class Record:
             self._bar.update(self._bar.task_ids[0], completed=step)
 
     def row(self, step: int, rate: float, factors: Mapping[str, float], speed: Mapping[str, float]) -> None:
-        """Write a row with the means of the steps since the row before.
+        """Write a row with the means of the steps since the row before, and what tasks take from streams now.
 
         Args:
             factors: task name -> what its loss counts after this step.
@@ -113,20 +132,11 @@ class Record:
         named = {name if name in ("loss", "penalty") else f"loss/{name}": value for name, value in losses.items()}
         factors = {f"factor/{name}": value for name, value in factors.items()}
         self._row(step, {"lr": rate, **named, **factors, **speed})
+        self._note_coupling(step)
         self._show(step, losses)
 
-    def _show(self, step: int, losses: Mapping[str, float]) -> None:
-        text = ", ".join(f"{name} {value:.4g}" for name, value in losses.items() if name != "penalty" or value)
-        now = time.monotonic()
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], description=text)
-        elif now - self._last_line >= LINE_EVERY_S or step == self.steps:
-            self._last_line = now
-            left = (now - self._began) / max(step - self.first, 1) * (self.steps - step)
-            self.say(f"step {step}/{self.steps}: {text}; {_clock(left)} left")
-
     def validation(self, step: int, scores: Scores, *, best: bool) -> None:
-        """The metrics of a validation, as a row and on the screen."""
+        """The metrics of a validation, as a row and on the screen; pictures and page with them."""
         if self.silent:
             return
         self._row(
@@ -135,17 +145,72 @@ class Record:
         self.say(f"validation after step {step}" + (", the best so far" if best else ""))
         for task, metrics in scores.items():
             self.say(f"  {task}: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+        self._look(step)
+
+    def _show(self, step: int, losses: Mapping[str, float]) -> None:
+        text = ", ".join(f"{name} {value:.4g}" for name, value in losses.items() if name != "penalty" or value)
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], description=text)
+        now = time.monotonic()
+        if now - self._last_line >= LINE_EVERY_S or step == self.steps:
+            self._last_line = now
+            left = (now - self._began) / max(step - self.first, 1) * (self.steps - step)
+            line = f"step {step}/{self.steps}: {text}; {clock_text(left)} left"
+            self.say(line) if self._bar is None else self._log.add(line)
 
     def _row(self, step: int, values: Mapping[str, float]) -> None:
-        seconds = f"{time.monotonic() - self._began:.1f}"
-        self._writer.writerow(
-            {"step": step, "seconds": seconds, **{name: f"{value:.6g}" for name, value in values.items()}}
+        seconds = f"{self._before_s + time.monotonic() - self._began:.1f}"
+        self._metrics.add(
+            [{"step": step, "seconds": seconds, **{name: f"{value:.6g}" for name, value in values.items()}}]
         )
-        self._file.flush()
         if self._board is not None:
-            for name, value in values.items():
-                if math.isfinite(value):
-                    self._board.add_scalar(name, value, step)
+            self._board.numbers(step, values)
+
+    def _note_coupling(self, step: int) -> None:
+        showcase, rows = self._showcase, self._coupling
+        if showcase is None or rows is None:
+            return
+
+        def note() -> None:
+            shares = showcase.coupling()
+            rows.add(
+                {"step": step, "layer": s.layer, "task": s.task, "stream": s.stream, "share": f"{s.share:.6g}"}
+                for s in shares
+            )
+            if self._board is not None:
+                named = {f"coupling/{each.layer}/{each.task}/{each.stream}": each.share for each in shares}
+                self._board.numbers(step, named)
+
+        self._attempt("coupling.csv", note)
+
+    def _look(self, step: int) -> None:
+        """Draw the showcase's samples, and write the page."""
+        showcase = self._showcase
+        if showcase is not None:
+
+            def draw() -> None:
+                self._comparisons = showcase.comparisons()
+                if self._board is not None:
+                    for number, each in enumerate(self._comparisons):
+                        self._board.picture(step, f"samples/{number}", strip(each))
+
+            self._attempt("Pictures of validation samples", draw)
+        self._write_summary()
+
+    def _write_summary(self, ended: str = "") -> None:
+        summary = self._summary
+        if summary is not None:
+            self._attempt("summary.html", lambda: summary.write(self._comparisons, ended))
+
+    def _attempt(self, what: str, work: Callable[[], None]) -> None:
+        """Do what a training can do without; an error of it is said once."""
+        try:
+            work()
+        except Exception as error:
+            sentence = f"{what} failed ({type(error).__name__}: {error}); the training goes on without."
+            if sentence not in self._failed:
+                self._failed.add(sentence)
+                self.say(sentence)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -154,21 +219,13 @@ class Record:
             return
         if self._bar is not None:
             self._bar.stop()
+        ended = "" if error is None else "It was stopped." if isinstance(error, KeyboardInterrupt) else str(error)
+        if error is not None and not isinstance(error, KeyboardInterrupt):
+            self._log.add(f"{type(error).__name__}: {error}")
+        self._write_summary(ended)
         if self._board is not None:
             self._board.close()
-        self._file.close()
-
-
-def read_rows(path: Path, *, until: int) -> list[dict[str, str]]:
-    """The rows of metrics.csv up to a step; a last row that was cut off by a crash is left out."""
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return [row for row in rows if None not in row.values() and row["step"].isdigit() and int(row["step"]) <= until]
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
+        if self._coupling is not None:
+            self._coupling.close()
+        self._metrics.close()
+        self._log.close()

@@ -31,9 +31,11 @@ from nddr_deploy.training.record import Record
 from nddr_deploy.training.report import TrainReport, opening
 from nddr_deploy.training.samples import Batches, load_batches
 from nddr_deploy.training.schedule import poly_factor
+from nddr_deploy.training.showcase import Showcase
 from nddr_deploy.training.start import load_start
 from nddr_deploy.training.state import Training, load_resumable
 from nddr_deploy.training.stop import StopSignals
+from nddr_deploy.training.summary import Summary
 from nddr_deploy.training.torch_errors import in_our_words
 from nddr_deploy.training.validate import validate
 from nddr_deploy.training.weighting import Situation, Weighting, make_weighting
@@ -133,6 +135,7 @@ def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console)
         training.save(folder.last)  # from here on the run can be resumed
 
     first = training.step
+    writes_page = config.summary and processes.index == 0
     with (
         StopSignals() as stop,
         Record(
@@ -143,6 +146,8 @@ def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console)
             tensorboard=config.tensorboard,
             console=console,
             silent=processes.index > 0,
+            showcase=Showcase(training, held_out) if writes_page else None,
+            summary=Summary(config, training, len(learn), len(held_out)) if writes_page else None,
         ) as record,
         closing(
             load_batches(
@@ -153,7 +158,7 @@ def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console)
             )
         ) as loader,
     ):
-        record.say(opening(training, tasks, len(learn), len(held_out), started))
+        record.begin(opening(training, tasks, len(learn), len(held_out), started))
         clock = run_steps(
             training,
             model,

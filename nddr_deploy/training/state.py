@@ -26,7 +26,7 @@ from nddr_deploy.training.weighting import Weighting
 # A resumed run may differ in these: they change neither the data nor the arithmetic.
 FREE_TO_CHANGE = {
     *("output", "device", "threads", "workers"),
-    *("tensorboard", "log_every", "checkpoint_every", "eval_every", "eval_limit"),
+    *("tensorboard", "summary", "log_every", "checkpoint_every", "eval_every", "eval_limit"),
 }
 
 

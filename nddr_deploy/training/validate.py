@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,24 +18,30 @@ from nddr_deploy.preprocess import Image
 from nddr_deploy.tasks.base import Array, Metric, Task
 from nddr_deploy.training.batchnorm import to_training_mode
 from nddr_deploy.training.processes import Processes
-from nddr_deploy.training.record import Record
 from nddr_deploy.training.state import Training
+
+if TYPE_CHECKING:
+    from nddr_deploy.training.record import Record
 
 BATCH = 8
 
 
 class NetworkInTraining(Engine):
-    """Runs the network where it is, in evaluation mode, and leaves it in training mode. Changes no weight."""
+    """Runs the network where it is, in evaluation mode, and leaves it in training mode. Changes no weight.
+
+    Args:
+        batch: images per pass.
+    """
 
     backend = "torch"
 
-    def __init__(self, training: Training) -> None:
+    def __init__(self, training: Training, batch: int = BATCH) -> None:
         about = training.about
         self.manifest = Manifest(
             tasks=about["tasks"],
             preprocess=about["preprocess"],
             size_hw=about["size_hw"],
-            batch=BATCH,
+            batch=batch,
             resize=about["network"].resize,
         )
         self._batchnorm = training.batchnorm

@@ -21,7 +21,7 @@ from training_pair import Outcome, train_together
 from nddr_deploy.checkpoint import load_checkpoint
 from nddr_deploy.training import run
 from nddr_deploy.training.config_file import config_from_dict
-from nddr_deploy.training.record import read_rows
+from nddr_deploy.training.rows import read_rows
 
 FAKES = Path(__file__).parent / "training_fakes.py"
 # What differs between processes and parts of a batch is left out: dropout, and BatchNorm over the batch.

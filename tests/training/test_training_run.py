@@ -67,7 +67,8 @@ def test_a_training_leaves_a_model_its_record_and_its_settings(tmp_path: Path) -
     report = train(tmp_path)
 
     assert report.checkpoint == tmp_path / "ckpt.pt"
-    assert {path.name for path in tmp_path.iterdir()} == {"ckpt.pt", "last.pt", "best.pt", "metrics.csv", "config.yaml"}
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files == {"ckpt.pt", "last.pt", "best.pt", "metrics.csv", "config.yaml", "log.txt"}
     checkpoint = load_checkpoint(report.checkpoint)
     assert [task.name for task in checkpoint.tasks] == ["segmentation", "depth"]
     assert checkpoint.size_hw == (32, 40)

@@ -104,6 +104,7 @@ def settings(output: Path, **changes: Any) -> dict[str, Any]:
         "checkpoint_every": 2,
         "log_every": 2,
         "tensorboard": False,
+        "summary": False,
         **changes,
     }
 
