@@ -90,8 +90,8 @@ def read_map(file: Path, modes: tuple[str, ...], expected: str) -> Array:
     return values
 
 
-def read_array(file: Path) -> Array:
-    """An array of floats from an .npy file.
+def read_array(file: Path, kinds: str = "f") -> Array:
+    """An array of floats from an .npy file, or of other kinds of numbers (numpy's letters b, u, i, f).
 
     Raises:
         InputError: it is none.
@@ -100,8 +100,9 @@ def read_array(file: Path) -> Array:
         values = np.load(file, allow_pickle=False)
     except Exception as error:  # damaged headers are met by a parser of Python, with errors of its own
         raise InputError(f"{file} cannot be read as a numpy array: {error}.") from error
-    if not isinstance(values, np.ndarray) or not np.issubdtype(values.dtype, np.floating):
-        raise InputError(f"{file} holds {getattr(values, 'dtype', 'an archive')}; expected an array of floats.")
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in kinds:
+        what = "floats" if kinds == "f" else "numbers"
+        raise InputError(f"{file} holds {getattr(values, 'dtype', 'an archive')}; expected an array of {what}.")
     return values
 
 

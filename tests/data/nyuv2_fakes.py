@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from functools import cache
 from pathlib import Path
 
 import h5py
@@ -25,14 +27,24 @@ def scenes(count: int, height: int = 26, width: int = 34, seed: int = 0) -> dict
 
 def write_official(path: Path, arrays: dict[str, np.ndarray], classes: int = CLASSES) -> None:
     """As MATLAB 7.3 writes it: axes reversed, names as references to arrays of letters."""
-    with h5py.File(path, "w", userblock_size=512) as file:
+    path.write_bytes(_names_alone(classes))
+    with h5py.File(path, "r+") as file:
         file["images"] = arrays["images"].transpose(0, 3, 2, 1)
         file["depths"] = arrays["depths"].transpose(0, 2, 1)
         file["labels"] = arrays["labels"].transpose(0, 2, 1)
-        names = file.create_dataset("names", (1, classes), dtype=h5py.ref_dtype)
+
+
+@cache
+def _names_alone(classes: int) -> bytes:
+    """A file that holds nothing but the names, for writing hundreds of them takes a second."""
+    content = io.BytesIO()
+    with h5py.File(content, "w", userblock_size=512) as file:
+        references = []
         for number in range(classes):
             letters = np.array([[ord(letter)] for letter in f"thing {number}"], np.uint16)
-            names[0, number] = file.create_dataset(f"#refs#/{number}", data=letters).ref
+            references.append(file.create_dataset(f"#refs#/{number}", data=letters).ref)
+        file.create_dataset("names", data=np.array([references], h5py.ref_dtype), dtype=h5py.ref_dtype)
+    return content.getvalue()
 
 
 def write_meta(folder: Path, frames: int) -> dict[str, np.ndarray]:

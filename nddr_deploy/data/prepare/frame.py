@@ -68,6 +68,13 @@ def check_frame(frame: Frame, where: str, classes: dict[str, int]) -> None:
         np.isfinite(frame.depth).all() and frame.depth.min() >= 0 and frame.depth.max() <= FARTHEST_M
     ):
         raise InputError(f"{where}: depth goes beyond 0 to {FARTHEST_M:g} m, or is not a number; expected metres.")
+    if frame.normals is not None:
+        known = frame.normals[(frame.normals != 0).any(axis=2)]
+        if len(known) and (known[:, 2] > 0).mean() > 0.5:
+            raise InputError(
+                f"{where}: most normals point away from the camera. Say with --normals-axes what their components "
+                "stand for."
+            )
 
 
 def write_frame(frame: Frame, folder: Path, name: str) -> None:
@@ -104,7 +111,7 @@ def as_millimetres(depth: Array) -> Array | None:
 
 def _write(path: Path, save: Callable[[Path], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with finished_file(path, flushed=False) as temporary:
+    with finished_file(path) as temporary:
         save(temporary)
 
 

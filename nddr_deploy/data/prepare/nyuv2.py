@@ -39,7 +39,9 @@ class NyuSummary:
         dropped: reason -> frames of the source that are not.
         splits: split -> names in its list; without any, all frames are in every split.
         labels: sub-folder of labels -> classes.
-        normals: where they come from: "the source", or "depth".
+        normals: where they come from: "the source", "depth", or "none".
+        before: frames that an earlier run had written; not in `summary.json`, which is the same however often a run
+            was stopped.
     """
 
     source: str
@@ -49,10 +51,15 @@ class NyuSummary:
     splits: dict[str, int] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
     normals: str = "none"
+    before: int = 0
 
     def text(self) -> str:
         """For people, one fact a line."""
-        lines = [f"{self.source}: {self.layout}", f"{self.frames:>8,} frames written"]
+        written = f"{self.frames:>8,} frames written"
+        if self.before:
+            count = "all of them" if self.before == self.frames else f"{self.before:,} of them"
+            written += f", {count} by an earlier run"
+        lines = [f"{self.source}: {self.layout}", written]
         lines += [f"{-count:>8,} {reason}" for reason, count in self.dropped.most_common()]
         lines += [f"{count:>8,} in {split}.txt" for split, count in self.splits.items()]
         if not self.splits:
@@ -91,6 +98,9 @@ def prepare_nyuv2(
         MissingPackageError: h5py or scipy is not installed.
     """
     found = recognise(Path(source), None if meta is None else Path(meta), normals_axes)
+    if not found.splits:
+        reasons = "".join(f"; {count} {reason}" for reason, count in found.dropped.items())
+        raise InputError(f"{source}, read as {found.layout}, holds no frame that can be used{reasons}.")
     folder = Path(output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,14 +111,16 @@ def prepare_nyuv2(
     summary.labels = {name: len(names) for name, names in found.classes.items()}
     with progress_bar("frames", len(found.splits), shown=show_progress) as advance:
         for name in found.splits:
-            if not is_written(folder, name):
+            if is_written(folder, name):
+                summary.before += 1
+            else:
                 frame = found.read(name)
                 check_frame(frame, f"{source}, frame {name}", summary.labels)
                 write_frame(_with_normals(frame), folder, name)
             advance(1)
     summary.frames = len(found.splits)
-    stored = (folder / "normals").is_dir()
-    summary.normals = ("the source" if _has_normals(found) else "depth") if stored else "none"
+    if (folder / "normals").is_dir():
+        summary.normals = "the source" if found.normals else "depth"
     _write_lists(folder, found, summary)
     return summary
 
@@ -150,10 +162,6 @@ def _with_normals(frame: Frame) -> Frame:
     return Frame(frame.image, frame.labels, frame.depth, normals_from_depth(frame.depth, CAMERA), frame.edge)
 
 
-def _has_normals(found: NyuSource) -> bool:
-    return found.read(next(iter(found.splits))).normals is not None
-
-
 def _claim(folder: Path, found: NyuSource) -> None:
     """Refuse a folder that holds something else; note in a new one what it is going to hold."""
     mark = folder / "source.json"
@@ -164,7 +172,10 @@ def _claim(folder: Path, found: NyuSource) -> None:
         except ValueError:
             same = False
         if not same:
-            raise InputError(f"{folder} holds another data set (see {mark.name}). Choose another --output.")
+            raise InputError(
+                f"{folder} holds another data set, or this one with other classes or axes (see {mark.name}). Choose "
+                "another --output."
+            )
         return
     if (folder / "images").exists():
         raise InputError(f"{folder} holds pictures that nddr-data nyuv2 did not write. Choose another --output.")
@@ -181,10 +192,11 @@ def _write_lists(folder: Path, found: NyuSource, summary: NyuSummary) -> None:
     if lists and unlisted:
         summary.dropped["in no official split: in no list"] += len(unlisted)
     summary.splits = {split: len(names) for split, names in sorted(lists.items())}
+    said = {key: value for key, value in vars(summary).items() if key != "before"}
     texts: Mapping[Path, str] = {
         **{folder / f"{split}.txt": _lines(sorted(names)) for split, names in lists.items()},
         **{_classes_file(folder, part): _lines(names) for part, names in found.classes.items()},
-        folder / "summary.json": json.dumps(vars(summary), indent=2, ensure_ascii=False) + "\n",
+        folder / "summary.json": json.dumps(said, indent=2, ensure_ascii=False) + "\n",
     }
     with finished_files(*texts) as temporaries:
         for temporary, text in zip(temporaries, texts.values(), strict=True):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from nddr_deploy.data.pictures import PICTURE_SUFFIXES, read_picture
 from nddr_deploy.data.prepare.frame import Frame
 from nddr_deploy.data.prepare.normals_axes import Axes, axes_that_fit, in_camera_axes
 from nddr_deploy.data.prepare.nyuv2_meta import Meta
-from nddr_deploy.data.prepare.nyuv2_source import NyuSource
+from nddr_deploy.data.prepare.nyuv2_source import NyuSource, identity_of
 from nddr_deploy.errors import InputError
 from nddr_deploy.tasks import IGNORE_LABEL
 from nddr_deploy.tasks.base import Array
@@ -20,7 +21,7 @@ from nddr_deploy.tasks.class_names import NYU40
 
 
 def plain_folders(folder: Path, meta: Meta) -> NyuSource:
-    """rgb/NUMBER.*, depth_mm/NUMBER.png (16-bit millimetres), seg40/NUMBER.png (0 = none, 1 .. 40).
+    """rgb/NUMBER.*, seg40/NUMBER.png (0 = none, 1 .. 40) and, if known, depth_mm/NUMBER.png (16-bit millimetres).
 
     The split is the official one where splits.mat is at hand; else the frames are in no list.
 
@@ -28,22 +29,30 @@ def plain_folders(folder: Path, meta: Meta) -> NyuSource:
         InputError: there are no pictures.
     """
     pictures = _pictures(folder / "rgb")
-    kept = {name: path for name, path in pictures.items() if (folder / "seg40" / f"{name}.png").is_file()}
+    with_depth = (folder / "depth_mm").is_dir()
+    kept, dropped = {}, Counter[str]()
+    for name, path in pictures.items():
+        if not (folder / "seg40" / f"{name}.png").is_file():
+            dropped["without labels"] += 1
+        elif with_depth and not (folder / "depth_mm" / f"{name}.png").is_file():
+            dropped["without depth"] += 1
+        else:
+            kept[name] = path
 
     def read(name: str) -> Frame:
         image = read_picture(kept[name])
         labels = _labels40(folder / "seg40" / f"{name}.png", meta)
-        depth = folder / "depth_mm" / f"{name}.png"
         size_hw = image.shape[0], image.shape[1]
-        return Frame(image, labels, depth=read_depth(depth, size_hw) if depth.is_file() else None)
+        depth = read_depth(folder / "depth_mm" / f"{name}.png", size_hw) if with_depth else None
+        return Frame(image, labels, depth=depth)
 
     return NyuSource(
         layout="folders rgb, depth_mm, seg40",
-        identity=f"rgb + seg40, {len(kept)} frames: {' '.join(kept)}",
-        splits={name: meta.splits.get(int(name), "") if name.isdigit() else "" for name in kept},
+        identity=identity_of("rgb + seg40 + depth_mm" if with_depth else "rgb + seg40", kept, meta),
+        splits={name: meta.splits.get(int(name), "") if name.isdecimal() else "" for name in kept},
         read=read,
         classes=_classes40(meta),
-        dropped={"without labels": len(pictures) - len(kept)} if len(pictures) > len(kept) else {},
+        dropped=dropped,
     )
 
 
@@ -66,31 +75,29 @@ def nyud_mt(folder: Path, meta: Meta, axes: Axes | None) -> NyuSource:
                 raise InputError(f"{folder / 'gt_sets' / split}.txt names {name!r}, but images has no such picture.")
             splits[name] = "test" if split == "val" else split
 
-    def array(part: str, name: str) -> Array | None:
-        path = folder / part / f"{name}.npy"
-        if not path.is_file():
-            return None
-        values = read_array(path)
-        return values if part == "normals" else np.nan_to_num(values.reshape(values.shape[:2]).astype(np.float32))
-
-    told = axes or _fitting_axes(folder, array, splits)
+    parts = [part for part in ("normals", "depth", "edge") if (folder / part).is_dir()]
+    told = None
+    if "normals" in parts:
+        told = axes or _fitting_axes(folder, parts, next(iter(splits), None))
 
     def read(name: str) -> Frame:
-        normals, depth, edge = (array(part, name) for part in ("normals", "depth", "edge"))
+        stored = {part: _stored(folder, part, name) for part in parts}
+        edge = stored.get("edge")
         return Frame(
             read_picture(pictures[name]),
             _labels40(folder / "segmentation" / f"{name}.png", meta),
-            depth=depth,
-            normals=None if normals is None or told is None else in_camera_axes(normals, told),
-            edge=None if edge is None else (edge > 0).astype(np.uint8),
+            depth=stored.get("depth"),
+            normals=None if told is None else in_camera_axes(stored["normals"], told),
+            edge=None if edge is None else np.where(edge == IGNORE_LABEL, IGNORE_LABEL, edge > 0).astype(np.uint8),
         )
 
     return NyuSource(
         layout="NYUD_MT (images, gt_sets)" + ("" if told is None else f", normals' axes {', '.join(told)}"),
-        identity=f"NYUD_MT, {len(splits)} frames: {' '.join(splits)}",
+        identity=identity_of(f"NYUD_MT {parts} {told}", {name: pictures[name] for name in splits}, meta),
         splits=splits,
         read=read,
         classes=_classes40(meta),
+        normals=told is not None,
         dropped={"in no list": len(pictures) - len(splits)} if len(pictures) > len(splits) else {},
     )
 
@@ -108,18 +115,19 @@ def list_files(folder: Path, meta: Meta, axes: Axes) -> NyuSource:
     """
     files: dict[str, dict[str, Path]] = {}
     splits: dict[str, str] = {}
-    dropped: dict[str, int] = {}
+    dropped = Counter[str]()
     for split, prefix in (("train", "training"), ("test", "testing")):
         labels, normals = (_pairs(folder, f"{prefix}_{part}.txt") for part in ("seg", "normal_mask"))
         for image, label in labels.items():
             if image not in normals:
-                dropped["without normals"] = dropped.get("without normals", 0) + 1
+                dropped["without normals"] += 1
                 continue
             name = image.stem
             if name in files:
                 raise InputError(f"{folder / 'list'}: two pictures are called {name!r}; expected one of each name.")
             files[name] = {"image": image, "segmentation": label, "normals": normals[image]}
             splits[name] = split
+        dropped["without labels"] += len(normals.keys() - labels.keys())
 
     def read(name: str) -> Frame:
         paths = files[name]
@@ -133,11 +141,12 @@ def list_files(folder: Path, meta: Meta, axes: Axes) -> NyuSource:
 
     return NyuSource(
         layout="list files (list/training_seg.txt, ...)",
-        identity=f"lists, {len(files)} frames: {' '.join(files)}",
+        identity=identity_of(f"lists {axes}", {name: paths["image"] for name, paths in files.items()}, meta),
         splits=splits,
         read=read,
         classes=_classes40(meta),
-        dropped=dropped,
+        normals=True,
+        dropped=+dropped,
     )
 
 
@@ -147,15 +156,33 @@ def normals_of_colours(colours: Array, axes: Axes) -> Array:
     return in_camera_axes(np.where(white, 0, colours.astype(np.float32) / np.float32(127.5) - 1), axes)
 
 
-def _fitting_axes(folder: Path, array: Callable[[str, str], Array | None], names: Iterable[str]) -> Axes | None:
-    """The axes in which normals of the first frame agree with its depth; None where there are no normals."""
-    if not (folder / "normals").is_dir():
-        return None
-    for name in names:
-        normals, depth = array("normals", name), array("depth", name)
-        if normals is not None and depth is not None:
-            return axes_that_fit(normals, depth, str(folder / "normals" / f"{name}.npy"))
-    raise InputError(f"{folder}: no frame has normals and depth, so their axes cannot be told. Say --normals-axes.")
+def _stored(folder: Path, part: str, name: str) -> Array:
+    """A part of NYUD_MT: normals (H, W, 3), depth (H, W) float32 with NaN as 0, or edge (H, W) of any numbers."""
+    path = folder / part / f"{name}.npy"
+    values = read_array(path, kinds="fbui" if part == "edge" else "f")
+    if part == "normals":
+        expected, fits = "(H, W, 3)", values.ndim == 3 and values.shape[2] == 3
+    else:
+        expected, fits = "(H, W)", values.ndim == 2 or (values.ndim == 3 and values.shape[2] == 1)
+    if not fits:
+        raise InputError(f"{path} has the shape {values.shape}; expected {expected}.")
+    if part == "normals":
+        return values
+    plane = values.reshape(values.shape[:2])
+    return plane if part == "edge" else np.where(np.isnan(plane), 0, plane).astype(np.float32)
+
+
+def _fitting_axes(folder: Path, parts: Sequence[str], name: str | None) -> Axes:
+    """The axes in which the normals of a frame agree with its depth."""
+    if name is None or "depth" not in parts:
+        raise InputError(f"{folder} has normals but no depth, so their axes cannot be told. Say --normals-axes.")
+    where = str(folder / "normals" / f"{name}.npy")
+    normals, depth = _stored(folder, "normals", name), _stored(folder, "depth", name)
+    if normals.shape[:2] != depth.shape:
+        raise InputError(
+            f"{where} has the shape {normals.shape}, its depth {depth.shape}. They must lie on each other."
+        )
+    return axes_that_fit(normals, depth, where)
 
 
 def _labels40(path: Path, meta: Meta) -> dict[str, Array]:

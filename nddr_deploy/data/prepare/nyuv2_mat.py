@@ -10,7 +10,7 @@ import numpy as np
 from nddr_deploy import optional
 from nddr_deploy.data.prepare.frame import Frame
 from nddr_deploy.data.prepare.nyuv2_meta import Meta, read_meta
-from nddr_deploy.data.prepare.nyuv2_source import NyuSource
+from nddr_deploy.data.prepare.nyuv2_source import NyuSource, identity_of
 from nddr_deploy.errors import InputError
 from nddr_deploy.tasks.base import Array
 
@@ -39,16 +39,20 @@ def official_file(path: Path, meta_folder: Path | None) -> NyuSource:
     splits = {f"{number:04d}": meta.splits[number] for number in range(1, count + 1) if number in meta.splits}
     if not splits:
         raise InputError(f"splits.mat names none of the {count} frames of {path}.")
+    dropped = {
+        "in no official split": count - len(splits),
+        "named by splits.mat but not in the file": len(meta.splits) - len(splits),
+    }
     names = {"segmentation": meta.names40}
     if meta.to13 is not None:
         names["segmentation13"] = meta.names13
     return NyuSource(
         layout="official labelled file (MATLAB 7.3)",
-        identity=f"nyu_depth_v2_labeled, {count} frames, {path.stat().st_size} bytes",
+        identity=identity_of("nyu_depth_v2_labeled", {f"{count} frames": path}, meta),
         splits=splits,
         read=lambda name: _frame(file, path, int(name) - 1, to40, meta),
         classes=names,
-        dropped={"in no official split": count - len(splits)} if count > len(splits) else {},
+        dropped={reason: frames for reason, frames in dropped.items() if frames},
     )
 
 
@@ -67,7 +71,7 @@ def _open(path: Path) -> Any:
 def _check_arrays(file: Any, path: Path) -> int:
     """The number of frames; InputError where arrays do not fit one another."""
     for name, (kind, axes) in ARRAYS.items():
-        found = file.get(name)
+        found = _inside(file, path, name)
         if found is None or not hasattr(found, "shape") or found.dtype != np.dtype(kind) or len(found.shape) != axes:
             what = "nothing" if found is None else f"{getattr(found, 'dtype', '')} {getattr(found, 'shape', '')}"
             raise InputError(f"{path}: {name} is {what}; expected {kind} with {axes} axes, as in the official file.")
@@ -80,8 +84,18 @@ def _check_arrays(file: Any, path: Path) -> int:
     return int(count)
 
 
+def _inside(file: Any, path: Path, name: str) -> Any:
+    """What is in the file under a name, or None; InputError where that lies in another file, as HDF5 allows."""
+    h5py = optional.load("h5py", extra="data")
+    link = file.get(name, getlink=True)
+    found = file[name] if isinstance(link, h5py.HardLink) else None
+    if (found is None and link is not None) or getattr(found, "external", None) or getattr(found, "is_virtual", False):
+        raise InputError(f"{path}: {name} lies in another file; expected everything in one, as it is published.")
+    return found
+
+
 def _count_names(file: Any, path: Path) -> int:
-    names = file.get("names")
+    names = _inside(file, path, "names")
     if names is None or getattr(getattr(names, "dtype", None), "kind", "") != "O":
         raise InputError(f"{path}: names is missing; expected references to the classes' names.")
     return int(np.size(names))

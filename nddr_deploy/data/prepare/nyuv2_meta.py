@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from nddr_deploy import optional
 from nddr_deploy.errors import InputError
 from nddr_deploy.tasks import IGNORE_LABEL
 from nddr_deploy.tasks.base import Array
+from nddr_deploy.tasks.class_names import NYU40
 
 WHERE = {
     "splits.mat": "the data set's page",
@@ -39,6 +41,12 @@ class Meta:
     to13: Array | None
     names13: tuple[str, ...]
 
+    @property
+    def identity(self) -> str:
+        """Tells these classes from others."""
+        tables = [b"" if table is None else table.tobytes() for table in (self.to40, self.to13)]
+        return hashlib.sha256(repr((tables, self.names40, self.names13)).encode()).hexdigest()
+
     def coarse(self, labels: Array) -> Array | None:
         """(H, W) labels in 40 classes, 255 = none -> in 13."""
         return None if self.to13 is None else self.to13[labels]
@@ -63,28 +71,30 @@ def read_meta(folders: Sequence[Path], *, needed: Sequence[str] = ()) -> Meta:
     if (path := found["splits.mat"]) is not None:
         tables = _read(path, ("trainNdxs", "testNdxs"))
         for split, key in (("train", "trainNdxs"), ("test", "testNdxs")):
-            splits.update({int(number): split for number in np.ravel(tables[key])})
+            splits.update(dict.fromkeys(_numbers(tables[key], path), split))
         if len(splits) != np.size(tables["trainNdxs"]) + np.size(tables["testNdxs"]):
             raise InputError(f"{path}: a frame is named twice. Get the file again.")
     to40: Array | None = None
     names40: tuple[str, ...] = ()
     if (path := found["classMapping40.mat"]) is not None:
         tables = _read(path, ("mapClass", "className"))
-        classes = np.ravel(tables["mapClass"]).astype(int)
-        names40 = _names(tables["className"])
-        if classes.min() < 1 or classes.max() > len(names40):
-            raise InputError(f"{path}: expected classes from 1 to {len(names40)}; found {classes.max()}.")
-        to40 = np.concatenate([[IGNORE_LABEL], classes - 1]).astype(np.uint8)
+        classes = _numbers(tables["mapClass"], path)
+        names40 = _names(tables["className"], len(NYU40), path)
+        if min(classes, default=0) < 1 or max(classes) > len(names40):
+            raise InputError(f"{path}: expected classes from 1 to {len(names40)} for its labels. Get the file again.")
+        to40 = np.array([IGNORE_LABEL, *(number - 1 for number in classes)], np.uint8)
     to13: Array | None = None
     names13: tuple[str, ...] = ()
     if (path := found["class13Mapping.mat"]) is not None:
         table = _read(path, ("classMapping13",))["classMapping13"]
-        if table.dtype.names is None or not {"labels13", "classNames"} <= set(table.dtype.names):
+        if table.dtype.names is None or table.size != 1 or not {"labels13", "classNames"} <= set(table.dtype.names):
             raise InputError(f"{path}: expected a struct with labels13 and classNames. Get the file again.")
-        coarse = np.ravel(table["labels13"].item()).astype(int)
-        names13 = _names(table["classNames"].item())
+        coarse = _numbers(table["labels13"].item(), path)
+        names13 = _names(table["classNames"].item(), 13, path)
+        if len(coarse) != len(NYU40):
+            raise InputError(f"{path} has {len(coarse)} labels; expected one for each of {len(NYU40)} classes.")
         to13 = np.full(256, IGNORE_LABEL, np.uint8)
-        to13[: len(coarse)] = np.where((coarse >= 1) & (coarse <= len(names13)), coarse - 1, IGNORE_LABEL)
+        to13[: len(coarse)] = [number - 1 if 1 <= number <= len(names13) else IGNORE_LABEL for number in coarse]
     return Meta(splits, to40, names40, to13, names13)
 
 
@@ -100,5 +110,14 @@ def _read(path: Path, keys: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def _names(cells: Array) -> tuple[str, ...]:
-    return tuple(str(np.ravel(cell)[0]) for cell in np.ravel(cells))
+def _numbers(values: Any, path: Path) -> list[int]:
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "uif" or not np.isfinite(values).all():
+        raise InputError(f"{path}: expected numbers in it. Get the file again.")
+    return [int(number) for number in np.ravel(values)]
+
+
+def _names(cells: Any, count: int, path: Path) -> tuple[str, ...]:
+    names = [np.ravel(cell) for cell in np.ravel(cells)]
+    if len(names) != count or any(name.dtype.kind != "U" or name.size != 1 for name in names):
+        raise InputError(f"{path}: expected the names of {count} classes in it. Get the file again.")
+    return tuple(str(name[0]) for name in names)

@@ -10,7 +10,7 @@ import numpy as np
 from nddr_deploy.data.prepare.frame import Frame
 from nddr_deploy.data.prepare.normals_axes import Axes, in_camera_axes
 from nddr_deploy.data.prepare.nyuv2_meta import Meta
-from nddr_deploy.data.prepare.nyuv2_source import NyuSource
+from nddr_deploy.data.prepare.nyuv2_source import NyuSource, identity_of
 from nddr_deploy.errors import InputError
 from nddr_deploy.tasks import IGNORE_LABEL
 
@@ -39,10 +39,11 @@ def npz_folder(folder: Path, meta: Meta) -> NyuSource:
     names13 = meta.names13 or tuple(f"class {number}" for number in range(1, 14))
     return NyuSource(
         layout="one .npz a frame, 13 classes",
-        identity=f"npz, {len(files)} frames: {' '.join(files)}",
+        identity=identity_of("npz", {name: path for name, (path, _) in files.items()}, meta),
         splits={name: split for name, (_, split) in files.items()},
         read=lambda name: _frame(files[name][0]),
         classes={"segmentation": names13},
+        normals=True,
         dropped={"not named SPLIT_N_idNNNN.npz": others} if others else {},
     )
 
@@ -58,6 +59,10 @@ def _frame(path: Path) -> Frame:
             found = f"{arrays[name].dtype} {arrays[name].shape}" if name in arrays else "nothing"
             raise InputError(f"{path}: {name} is {found}; expected an array of kind {kind!r} with {axes} axes.")
     labels = arrays["label13_minus1void"]
+    if labels.max(initial=0) >= IGNORE_LABEL:
+        raise InputError(f"{path} holds the label {labels.max()}; expected -1 to 12.")
+    if arrays["normal"].shape[2] != 3:
+        raise InputError(f"{path}: normal has the shape {arrays['normal'].shape}; expected (H, W, 3).")
     return Frame(
         image=arrays["image_u8"],
         labels={"segmentation": np.where(labels < 0, IGNORE_LABEL, labels).astype(np.uint8)},
