@@ -9,6 +9,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import scipy.io
+from PIL import Image
+
+from nddr_deploy.data.prepare.depth_to_normals import Intrinsics
+from nddr_deploy.data.prepare.nyuv2_source import CAMERA
 
 CLASSES = 894
 
@@ -73,3 +77,52 @@ def _cells(names: object) -> np.ndarray:
     cells = np.empty((1, len(names)), object)
     cells[0, :] = names
     return cells
+
+
+def rays(camera: Intrinsics, height: int, width: int) -> np.ndarray:
+    """(H, W, 3): the direction of every pixel, one metre deep."""
+    rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    across, down = (columns - camera.centre_x) / camera.focal_x, (rows - camera.centre_y) / camera.focal_y
+    return np.stack([across, down, np.ones((height, width))], axis=2)
+
+
+def survey_archive(folder: Path, names: tuple[str, ...] = ("a", "b", "c")) -> dict[str, np.ndarray]:
+    """The archive of the multi-task survey, in small: a corner of a room, so that axes can be told."""
+    planes = {"floor": ((0.0, -1.0, 0.0), 1.2), "wall": ((0.6, 0.0, -0.8), 3.0)}
+    depths = {}
+    for name, (normal, distance) in planes.items():
+        facing = -(rays(CAMERA.scaled(64), 48, 64) @ np.array(normal))
+        depths[name] = np.where(facing > 1e-3, distance / np.where(facing > 1e-3, facing, 1), np.inf)
+    depth = np.minimum(depths["floor"], depths["wall"]).astype(np.float32)
+    ours = np.where((depths["floor"] < depths["wall"])[..., None], planes["floor"][0], planes["wall"][0])
+    stored = (ours * [1, -1, -1]).astype(np.float32)  # x right, y up, z toward the camera
+    random = np.random.default_rng(1)
+    for part in ("images", "segmentation", "normals", "depth", "edge", "gt_sets"):
+        (folder / part).mkdir(parents=True)
+    labels = random.integers(0, 41, (48, 64)).astype(np.uint8)
+    for name in names:
+        Image.fromarray(random.integers(0, 256, (48, 64, 3)).astype(np.uint8)).save(folder / "images" / f"{name}.jpg")
+        Image.fromarray(labels).save(folder / "segmentation" / f"{name}.png")
+        np.save(folder / "normals" / f"{name}.npy", stored)
+        np.save(folder / "depth" / f"{name}.npy", depth)
+        np.save(folder / "edge" / f"{name}.npy", (labels > 20).astype(np.float32))
+    (folder / "gt_sets" / "train.txt").write_text("a\nb\n")
+    (folder / "gt_sets" / "val.txt").write_text("c\n")
+    return {"labels": labels, "depth": depth, "normals": ours}
+
+
+def with_lists(folder: Path, line: str = "/images/one.png /seg/one.png") -> None:
+    for part in ("images", "seg", "normal", "list"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(2)
+    Image.fromarray(random.integers(0, 256, (20, 24, 3)).astype(np.uint8)).save(folder / "images" / "one.png")
+    labels = random.integers(0, 40, (20, 24)).astype(np.uint8)
+    labels[0] = 255
+    Image.fromarray(labels).save(folder / "seg" / "one.png")
+    colours = np.full((20, 24, 3), (128, 255, 128), np.uint8)  # up
+    colours[0] = 255
+    Image.fromarray(colours).save(folder / "normal" / "one.png")
+    (folder / "list" / "training_seg.txt").write_text(f"{line}\n")
+    (folder / "list" / "training_normal_mask.txt").write_text("/images/one.png /normal/one.png\n")
+    for part in ("seg", "normal_mask"):
+        (folder / "list" / f"testing_{part}.txt").write_text("")

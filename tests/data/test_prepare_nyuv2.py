@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nyuv2_fakes import scenes, write_meta, write_official
+from nyuv2_fakes import rays, scenes, survey_archive, with_lists, write_meta, write_official
 from PIL import Image
 
 from nddr_deploy.data import open_dataset
@@ -34,13 +34,6 @@ def official(tmp_path: Path) -> tuple[Path, dict[str, np.ndarray], dict[str, np.
     arrays, path = scenes(7), tmp_path / "nyu_depth_v2_labeled.mat"
     write_official(path, arrays)
     return path, arrays, write_meta(tmp_path, 7)
-
-
-def rays(camera: Intrinsics, height: int, width: int) -> np.ndarray:
-    """(H, W, 3): the direction of every pixel, one metre deep."""
-    rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
-    across, down = (columns - camera.centre_x) / camera.focal_x, (rows - camera.centre_y) / camera.focal_y
-    return np.stack([across, down, np.ones((height, width))], axis=2)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -290,33 +283,8 @@ def test_real_frames_in_two_public_forms_are_read_checked_and_open_as_a_data_set
         assert (sample.targets["normals"] != 0).any(axis=2).mean() > 0.9
 
 
-def nyud_mt(folder: Path, names: tuple[str, ...] = ("a", "b", "c")) -> dict[str, np.ndarray]:
-    """The archive of the multi-task survey, in small: a corner of a room, so that axes can be told."""
-    planes = {"floor": ((0.0, -1.0, 0.0), 1.2), "wall": ((0.6, 0.0, -0.8), 3.0)}
-    depths = {}
-    for name, (normal, distance) in planes.items():
-        facing = -(rays(CAMERA.scaled(64), 48, 64) @ np.array(normal))
-        depths[name] = np.where(facing > 1e-3, distance / np.where(facing > 1e-3, facing, 1), np.inf)
-    depth = np.minimum(depths["floor"], depths["wall"]).astype(np.float32)
-    ours = np.where((depths["floor"] < depths["wall"])[..., None], planes["floor"][0], planes["wall"][0])
-    stored = (ours * [1, -1, -1]).astype(np.float32)  # x right, y up, z toward the camera
-    random = np.random.default_rng(1)
-    for part in ("images", "segmentation", "normals", "depth", "edge", "gt_sets"):
-        (folder / part).mkdir(parents=True)
-    labels = random.integers(0, 41, (48, 64)).astype(np.uint8)
-    for name in names:
-        Image.fromarray(random.integers(0, 256, (48, 64, 3)).astype(np.uint8)).save(folder / "images" / f"{name}.jpg")
-        Image.fromarray(labels).save(folder / "segmentation" / f"{name}.png")
-        np.save(folder / "normals" / f"{name}.npy", stored)
-        np.save(folder / "depth" / f"{name}.npy", depth)
-        np.save(folder / "edge" / f"{name}.npy", (labels > 20).astype(np.float32))
-    (folder / "gt_sets" / "train.txt").write_text("a\nb\n")
-    (folder / "gt_sets" / "val.txt").write_text("c\n")
-    return {"labels": labels, "depth": depth, "normals": ours}
-
-
 def test_the_survey_archive_is_read_and_the_axes_of_its_normals_are_found(tmp_path: Path) -> None:
-    put = nyud_mt(tmp_path / "NYUD_MT")
+    put = survey_archive(tmp_path / "NYUD_MT")
 
     summary = prepare_nyuv2(tmp_path / "NYUD_MT", tmp_path / "out")
 
@@ -330,25 +298,8 @@ def test_the_survey_archive_is_read_and_the_axes_of_its_normals_are_found(tmp_pa
     assert np.array_equal(sample.targets["edge"], (put["labels"] > 20).astype(np.uint8))
 
 
-def lists(folder: Path, line: str = "/images/one.png /seg/one.png") -> None:
-    for part in ("images", "seg", "normal", "list"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(2)
-    Image.fromarray(random.integers(0, 256, (20, 24, 3)).astype(np.uint8)).save(folder / "images" / "one.png")
-    labels = random.integers(0, 40, (20, 24)).astype(np.uint8)
-    labels[0] = 255
-    Image.fromarray(labels).save(folder / "seg" / "one.png")
-    colours = np.full((20, 24, 3), (128, 255, 128), np.uint8)  # up
-    colours[0] = 255
-    Image.fromarray(colours).save(folder / "normal" / "one.png")
-    (folder / "list" / "training_seg.txt").write_text(f"{line}\n")
-    (folder / "list" / "training_normal_mask.txt").write_text("/images/one.png /normal/one.png\n")
-    for part in ("seg", "normal_mask"):
-        (folder / "list" / f"testing_{part}.txt").write_text("")
-
-
 def test_list_files_are_read_and_white_normals_are_missing(tmp_path: Path) -> None:
-    lists(tmp_path / "nyu")
+    with_lists(tmp_path / "nyu")
 
     with pytest.raises(InputError, match=r"Say --normals-axes"):
         prepare_nyuv2(tmp_path / "nyu", tmp_path / "out")
@@ -369,7 +320,7 @@ def test_list_files_are_read_and_white_normals_are_missing(tmp_path: Path) -> No
     ],
 )
 def test_lists_that_lead_astray_are_refused(tmp_path: Path, line: str, message: str) -> None:
-    lists(tmp_path / "nyu", line)
+    with_lists(tmp_path / "nyu", line)
 
     with pytest.raises(InputError, match=message):
         prepare_nyuv2(tmp_path / "nyu", tmp_path / "out", normals_axes=("right", "up", "toward"))
