@@ -20,6 +20,12 @@ def value_text(value: float | None, unit: str) -> str:
     return f"{_signed(value * factor, decimals)}{follows}"
 
 
+def axis_text(value: float, unit: str) -> str:
+    """`75 %`, `16.2°`: short, for the axis of a chart."""
+    factor, _, follows, _ = _UNITS.get(unit, (1.0, 4, "", ""))
+    return f"{short_number(value * factor)}{follows.replace(' years', '')}"
+
+
 def change_text(change: float | None, unit: str) -> str:
     """`−0.21 points`, `+0.05°`."""
     if change is None:

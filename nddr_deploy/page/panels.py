@@ -70,14 +70,14 @@ def narrowed(picture: Image, *, smooth: bool = True) -> Image:
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA if smooth else cv2.INTER_NEAREST))
 
 
-def beside(panels: Iterable[Panel]) -> Html:
+def beside(panels: Iterable[Panel], *, class_: str = "panels") -> Html:
     """Pictures in rows, as many as there is room for, each with its title; those of other places are left out."""
     shown = [
         tag("div", tag("img", src=each.uri, alt=each.alt, width=str(each.width), height=str(each.height)), each.title)
         for each in panels
         if each.uri.startswith("data:image/")
     ]
-    return tag("div", *shown, class_="panels")
+    return tag("div", *shown, class_=class_)
 
 
 def legend(rows: Sequence[tuple[str, Colour]]) -> Html:

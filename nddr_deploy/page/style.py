@@ -117,6 +117,7 @@ figure.worst figcaption { margin-bottom: 0.5rem; }
   display: block; width: 100%; height: auto; border-radius: 6px; border: 1px solid var(--line);
   background: #000;
 }
+.panels.pairwise { grid-template-columns: repeat(auto-fit, minmax(7.6rem, 1fr)); }
 .legend {
   display: flex; flex-wrap: wrap; gap: 0.25rem 1rem; padding: 0; margin: 0.2rem 0 0.9rem;
   list-style: none; font-size: 0.84rem;
@@ -134,7 +135,8 @@ footer { color: var(--soft); font-size: 0.85rem; margin-top: 1.6rem; }
   .facts dd { font-size: 1.15rem; }
   dl.pairs { grid-template-columns: 1fr; gap: 0; }
   dl.pairs dd { margin-bottom: 0.5rem; }
-  .panels { grid-template-columns: repeat(2, 1fr); }
+  .panels, .panels.pairwise { grid-template-columns: repeat(2, 1fr); }
+  .panels.pairwise div:first-child { grid-column: 1 / -1; }
 }
 @media print { body { background: #fff; } section, .facts div { break-inside: avoid; } .tall { max-height: none; } }
 """
