@@ -12,7 +12,7 @@ from torch import Tensor
 from nddr_deploy.errors import ConfigError
 from nddr_deploy.network import Resize
 from nddr_deploy.tasks import TASKS, Age, Classification, Depth, Normals, Segmentation, Task
-from nddr_deploy.training.losses import LOSSES, reduce_target
+from nddr_deploy.training.losses import LOSSES, cross_entropy_of_rows, reduce_target
 from nddr_deploy.training.objective import Objective
 
 approx = pytest.approx
@@ -55,6 +55,17 @@ def test_cross_entropy_is_a_mean_over_labelled_pixels_only() -> None:
     assert cross_entropy(raw, target).item() == approx(math.log(2))
 
 
+def test_cross_entropy_of_rows_is_that_of_maps() -> None:
+    raw = torch.randn(2, 5, 3, 4, dtype=torch.float64, requires_grad=True)
+    target = torch.tensor([0, 4, 255, 2], dtype=torch.uint8).expand(2, 3, 4)
+
+    of_maps, of_rows = LOSSES["cross_entropy"].total(raw, target), cross_entropy_of_rows(raw, target)
+
+    assert of_rows.item() == approx(of_maps.item(), rel=1e-12)
+    gradients = (torch.autograd.grad(loss, raw)[0] for loss in (of_maps, of_rows))
+    assert torch.allclose(*gradients, rtol=0, atol=1e-12)
+
+
 def test_a_class_255_of_a_pooled_task_is_a_class_like_any_other() -> None:
     raw = torch.zeros(1, 300)
     raw[0, 255] = 1000.0
@@ -72,6 +83,18 @@ def test_cosine_loss_does_not_depend_on_length(direction: tuple[float, ...], exp
 
     # float32 of a number near 1: a few units of 6e-8
     assert cosine(column(*direction), target).item() == approx(expected, abs=1e-6)
+
+
+def test_cosine_loss_and_its_gradient_are_those_of_pytorchs_cosine_similarity() -> None:
+    raw = torch.randn(2, 3, 5, 7, dtype=torch.float64, requires_grad=True)
+    target = 3 * torch.randn(2, 5, 7, 3, dtype=torch.float64)  # of any length, too
+
+    ours = LOSSES["cosine"].total(raw, target)
+    expected = (1 - torch.nn.functional.cosine_similarity(raw, target.movedim(-1, 1), dim=1)).sum()
+
+    assert ours.item() == approx(expected.item(), rel=1e-12)
+    gradients = (torch.autograd.grad(loss, raw)[0] for loss in (ours, expected))
+    assert torch.allclose(*gradients, rtol=0, atol=1e-12)
 
 
 def test_cosine_loss_skips_pixels_without_a_normal_and_keeps_those_with_a_zero_component() -> None:
