@@ -38,6 +38,20 @@ def write_official(path: Path, arrays: dict[str, np.ndarray], classes: int = CLA
         file["labels"] = arrays["labels"].transpose(0, 2, 1)
 
 
+def npz_frame(path: Path, height: int = 18, width: int = 22, **changes: np.ndarray) -> dict[str, np.ndarray]:
+    """One frame of the small public form: a level floor everywhere, 2 m away."""
+    random = np.random.default_rng(4)
+    arrays = {
+        "image_u8": random.integers(0, 256, (height, width, 3)).astype(np.uint8),
+        "depth_m": np.full((height, width), 2.0, np.float32),
+        "label13_minus1void": random.integers(-1, 13, (height, width)).astype(np.int8),
+        "normal": np.full((height, width, 3), (0, 0, 1), np.float16),  # right, away, up
+        **changes,
+    }
+    np.savez_compressed(path, **arrays)
+    return arrays
+
+
 @cache
 def _names_alone(classes: int) -> bytes:
     """A file that holds nothing but the names, for writing hundreds of them takes a second."""

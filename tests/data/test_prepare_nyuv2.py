@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nyuv2_fakes import rays, scenes, survey_archive, with_lists, write_meta, write_official
+from nyuv2_fakes import npz_frame, rays, scenes, survey_archive, with_lists, write_meta, write_official
 from PIL import Image
 
 from nddr_deploy.data import open_dataset
@@ -226,6 +226,26 @@ def test_colours_of_normals_come_out_in_camera_axes() -> None:
     found = normals_of_colours(colours, ("right", "up", "toward"))
 
     assert np.allclose(found[0], [[1, 0, 0], [0, -1, 0], [0, 0, -1], [0, 0, 0]], atol=0.01)  # 128 is not quite 0
+
+
+def test_an_archive_of_a_frame_gives_back_what_is_in_it_with_its_normals_in_our_axes(tmp_path: Path) -> None:
+    depth = np.full((18, 22), 1.23456, np.float32)
+    depth[0] = np.nan
+    normals = np.zeros((18, 22, 3), np.float16)
+    normals[2:] = 0.6, -0.8, 0.0  # right, away, up
+    put = npz_frame(tmp_path / "train_0_id0007.npz", depth_m=depth, normal=normals)
+
+    summary = prepare_nyuv2(tmp_path, tmp_path / "out")
+
+    assert (summary.splits, summary.normals) == ({"train": 1}, "the source")
+    (sample,) = open_dataset("folder", "train", path=str(tmp_path / "out"))
+    labels = put["label13_minus1void"].astype(int)
+    assert sample.name == "0007"
+    assert np.array_equal(sample.image, put["image_u8"])
+    assert np.array_equal(sample.targets["depth"], np.nan_to_num(depth))
+    assert np.array_equal(sample.targets["segmentation"], np.where(labels == -1, 255, labels))
+    assert np.allclose(sample.targets["normals"][2:], (0.6, 0.0, -0.8), atol=1e-3)  # float16
+    assert not sample.targets["normals"][:2].any()
 
 
 @needs_real

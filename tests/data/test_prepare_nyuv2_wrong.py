@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
-from nyuv2_fakes import scenes, survey_archive, with_lists, write_meta, write_official
+from nyuv2_fakes import npz_frame, scenes, survey_archive, with_lists, write_meta, write_official
 from PIL import Image
 
 from nddr_deploy.data import open_dataset
@@ -18,17 +18,6 @@ from nddr_deploy.data.prepare.nyuv2 import prepare_nyuv2
 from nddr_deploy.errors import InputError
 
 OFFICIAL = "nyu_depth_v2_labeled.mat"
-
-
-def npz_frame(path: Path, height: int = 18, width: int = 22, **changes: np.ndarray) -> None:
-    random = np.random.default_rng(4)
-    arrays = {
-        "image_u8": random.integers(0, 256, (height, width, 3)).astype(np.uint8),
-        "depth_m": np.full((height, width), 2.0, np.float32),
-        "label13_minus1void": random.integers(-1, 13, (height, width)).astype(np.int8),
-        "normal": np.full((height, width, 3), (0, -1, 0), np.float16),
-    }
-    np.savez_compressed(path, **{**arrays, **changes})
 
 
 def plain(folder: Path, names: tuple[str, ...] = ("0002", "0003")) -> None:

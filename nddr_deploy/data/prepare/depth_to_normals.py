@@ -12,8 +12,7 @@ from nddr_deploy.tasks.base import Array
 REACH = 3  # neighbours on each side, in steps
 STEP_OF = 200  # a step is the width divided by this, rounded, at least 1: 3 pixels at 640
 NEAR, ON_PLANE = 0.10, 0.03  # relative difference of inverse depths: to the pixel itself, then to the first plane
-LEAST = 12  # neighbours, of 49, that a plane needs
-LEAST_SPREAD = 0.25  # of the neighbours in their thinnest direction, in steps: fewer lie almost on a line
+LEAST = 12  # neighbours, of 49, that a plane needs; at most 7 of them lie on one line, so these always span a plane
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,7 @@ def normals_from_depth(depth: Array, camera: Intrinsics) -> Array:
     A plane n X = 1 seen by a pinhole camera has the inverse depth 1 / Z = n_x u + n_y v + n_z, linear in the ray's
     u = X / Z and v = Y / Z. So a plane is a linear fit to inverse depths: over 7 x 7 neighbours, 3 pixels apart at 640
     wide. First over those within 10 % of the pixel's own inverse depth, so that a plane does not reach over an edge;
-    then over those within 3 % of the first plane. No normal: no depth, fewer than 12 such neighbours, or all of them
-    almost on one line.
+    then over those within 3 % of the first plane. No normal: no depth, or fewer than 12 such neighbours.
 
     On 16 frames of NYU Depth v2 for which normals were published, half of all pixels are within 3.8 degrees of those.
 
@@ -101,8 +99,7 @@ def _planes(
     x, y, xx, xy, yy, q, qx, qy = sums[1:] / count
     xx, xy, yy, qx, qy = xx - x * x, xy - x * y, yy - y * y, qx - q * x, qy - q * y
     determinant = xx * yy - xy * xy
-    thinnest = (xx + yy) / 2 - np.sqrt(np.maximum(((xx - yy) / 2) ** 2 + xy * xy, 0))  # the smaller eigenvalue
-    enough = (sums[0] >= LEAST) & (thinnest > LEAST_SPREAD**2)
+    enough = sums[0] >= LEAST
     safe = np.where(enough, determinant, 1)
     slope_x, slope_y = np.where(enough, (yy * qx - xy * qy) / safe, 0), np.where(enough, (xx * qy - xy * qx) / safe, 0)
     offset = np.where(enough, q - slope_x * x - slope_y * y, inverse)
