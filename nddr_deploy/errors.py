@@ -62,6 +62,10 @@ class TrainingError(NddrError):
     exit_status = 1
 
 
+class DivergedError(TrainingError):
+    """A loss or a weight became infinite or NaN."""
+
+
 class OtherProcessError(TrainingError):
     """Another process of this training met an error, which it says itself."""
 

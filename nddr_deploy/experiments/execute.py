@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,20 @@ from rich.console import Console
 from nddr_deploy.data import open_dataset
 from nddr_deploy.engines import open_engine
 from nddr_deploy.engines.machine import describe_machine
-from nddr_deploy.errors import InputError, TrainingError
+from nddr_deploy.errors import DivergedError, InputError
 from nddr_deploy.evaluate.score import Scores, score
 from nddr_deploy.experiments.plan import Run
-from nddr_deploy.experiments.results import Result, Results
+from nddr_deploy.experiments.results import Result, Results, made_folder
 from nddr_deploy.experiments.spec import merged
+from nddr_deploy.experiments.timed import console_of, read_spent, train_timed
+from nddr_deploy.files import finished_file
 from nddr_deploy.training.config import TrainConfig
-from nddr_deploy.training.config_file import changed_settings, config_from_dict
+from nddr_deploy.training.config_file import changed_settings, config_from_dict, config_to_yaml
 from nddr_deploy.training.folder import RunFolder
-from nddr_deploy.training.run import train
+from nddr_deploy.training.stop import StopSignals
 
 WAIT_S = 2.0  # between looks at runs that another process trains
+POLL_S = 0.2  # between looks at Ctrl-C, while several processes train
 
 
 @dataclass(frozen=True)
@@ -63,15 +66,15 @@ def execute(runs: Sequence[Run], shop: Workshop) -> list[Result]:
     """The results of all runs, in their order. Several of these may work on one folder at the same time.
 
     Raises:
-        NddrError: settings, data or files are wrong. A training whose loss becomes NaN is a result.
+        NddrError: settings, data or files are wrong. A training whose loss becomes NaN is a result,
+            and what starts from it is one that failed, too.
         KeyboardInterrupt: stopped; the next call goes on.
     """
     todo = _missing(runs, shop)
     total, waiting = len(todo), False
     while todo:
         for run in todo:
-            ready = all(shop.checkpoint(start).exists() for start in run.starts.values())
-            if not ready:
+            if not all(shop.checkpoint(start).exists() or _failed(start, shop) for start in run.starts.values()):
                 continue
             with _claimed(shop.folder(run)) as mine:
                 if mine:
@@ -93,14 +96,25 @@ def execute(runs: Sequence[Run], shop: Workshop) -> list[Result]:
 def _missing(runs: Sequence[Run], shop: Workshop) -> list[Run]:
     """The runs to train, each after what it starts from: those without a result, and starts whose weights are gone."""
     wanted = {run.digest: run for run in runs if shop.results.find(run) is None}
-    starts = [start for run in wanted.values() for start in run.starts.values() if not shop.checkpoint(start).exists()]
+    starts = [
+        start
+        for run in wanted.values()
+        for start in run.starts.values()
+        if not (shop.checkpoint(start).exists() or _failed(start, shop))
+    ]
     return list({run.digest: run for run in (*starts, *wanted.values())}.values())
+
+
+def _failed(run: Run, shop: Workshop) -> bool:
+    """Whether its training was tried and failed: with the same settings it would fail again."""
+    result = shop.results.find(run)
+    return result is not None and bool(result.failed)
 
 
 @contextmanager
 def _claimed(folder: Path) -> Iterator[bool]:
     """Whether the run is this process's now. The claim ends with the process, however that ends."""
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder, "Choose another --output.")
     with open(folder / ".claim", "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -114,16 +128,20 @@ def _run(run: Run, shop: Workshop, number: str) -> None:
     config = _config(run, shop)
     shop.console.print(f"[{number}] {run.key}", end="", highlight=False, markup=False)
     began = time.monotonic()
-    seconds, rate, scores, failed = 0.0, 0.0, {}, ""
-    try:
-        seconds, rate = _train(config, shop)
-        scores = _score(run, shop, config)
-    except TrainingError as error:
-        failed, seconds = str(error), time.monotonic() - began
+    scores: Scores = {}
+    failed = next(
+        (f"{start.key}, which it starts from, failed." for start in run.starts.values() if _failed(start, shop)), ""
+    )
+    if not failed:
+        try:
+            _train(config, shop)
+            scores = _score(run, shop, config)
+        except DivergedError as error:
+            failed = str(error)
     headline = "; ".join(f"{task} " + _first(metrics) for task, metrics in scores.items()) or f"failed: {failed}"
     shop.console.print(f": {headline} ({time.monotonic() - began:.0f} s)", highlight=False, markup=False)
     if shop.results.find(run) is None:
-        shop.results.write(run, _result(run, config, scores, failed, seconds, rate))
+        shop.results.write(run, _result(run, config, shop, scores, failed))
 
 
 def _config(run: Run, shop: Workshop) -> TrainConfig:
@@ -133,32 +151,50 @@ def _config(run: Run, shop: Workshop) -> TrainConfig:
     return config_from_dict(merged(settings, {"start": start}) if start else settings)
 
 
-def _train(config: TrainConfig, shop: Workshop) -> tuple[float, float]:
-    """Seconds and images per second of the training, from its first step or from where it was stopped."""
+def _train(config: TrainConfig, shop: Workshop) -> None:
+    """To the last step, from the first one or from where it was stopped; what that took is noted in the folder.
+
+    Raises:
+        DivergedError: a loss or a weight became infinite or NaN.
+    """
     folder = RunFolder(Path(config.output))
     if folder.finished.exists():
-        return 0.0, 0.0
+        return
     resume = folder.last.exists()
     if shop.processes == 1:
-        quiet = None if shop.console.is_terminal else Console(file=StringIO())
-        report = train(config, resume=resume, console=quiet)
-        return report.seconds, report.images_per_s
-    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(shop.processes))
+        train_timed(config, resume=resume, console=console_of(terminal=shop.console.is_terminal))
+        return
     path = folder.path / "settings.yaml"
-    path.write_text(_yaml(config), encoding="utf-8")
-    words = ["-m", "nddr_deploy.training", str(path), *(["--resume"] if resume else [])]
-    began = time.monotonic()
-    ended = subprocess.run([sys.executable, *launch, *words], check=False)
-    if ended.returncode:
-        raise InputError(f"The training in {folder.path} ended with status {ended.returncode}; its reason is above.")
-    seconds = time.monotonic() - began
-    return seconds, config.steps * config.batch_size / seconds
+    with finished_file(path) as new:
+        new.write_text(config_to_yaml(config), encoding="utf-8")
+    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(shop.processes))
+    words = ["-m", "nddr_deploy.experiments.timed", str(path), *(["--resume"] if resume else [])]
+    status = _wait_for([sys.executable, *launch, *words])
+    failed = read_spent(folder.path).failed
+    if status and failed:
+        raise DivergedError(failed)
+    if status:
+        raise InputError(f"The training in {folder.path} ended with status {status}; its reason is above.")
 
 
-def _yaml(config: TrainConfig) -> str:
-    from nddr_deploy.training.config_file import config_to_yaml
+def _wait_for(words: Sequence[str]) -> int:
+    """A program's exit status. Ctrl-C and SIGTERM reach it once, through here, and it has time to save its state.
 
-    return config_to_yaml(config)
+    Raises:
+        KeyboardInterrupt: after it has ended.
+    """
+    # A session of its own: a terminal's Ctrl-C would reach it, too, and the second one would cut its saving short.
+    with StopSignals() as stop, subprocess.Popen(words, start_new_session=True) as program:
+        told = False
+        while program.poll() is None:
+            if stop.received and not told:
+                program.send_signal(signal.SIGINT)
+                told = True
+            with suppress(subprocess.TimeoutExpired):
+                program.wait(POLL_S)
+    if stop.received:
+        raise KeyboardInterrupt
+    return program.returncode
 
 
 def _score(run: Run, shop: Workshop, config: TrainConfig) -> Scores:
@@ -170,11 +206,13 @@ def _score(run: Run, shop: Workshop, config: TrainConfig) -> Scores:
         return score(engine, dataset)
 
 
-def _result(run: Run, config: TrainConfig, scores: Scores, failed: str, seconds: float, rate: float) -> Result:
+def _result(run: Run, config: TrainConfig, shop: Workshop, scores: Scores, failed: str) -> Result:
+    spent = read_spent(shop.folder(run))
     machine = describe_machine().to_dict()
     gpu = config.device != "cpu" and torch.cuda.is_available()
     machine["device"] = torch.cuda.get_device_name() if gpu else "cpu"
-    machine["threads"] = torch.get_num_threads()
+    machine["threads"] = config.threads or torch.get_num_threads()
+    machine["processes"] = shop.processes
     settings = changed_settings(config)
     settings.pop("output", None)
     settings.pop("start", None)
@@ -188,8 +226,8 @@ def _result(run: Run, config: TrainConfig, scores: Scores, failed: str, seconds:
         metrics=scores,
         failed=failed,
         steps=config.steps,
-        seconds=round(seconds, 1),
-        images_per_s=round(rate, 1),
+        seconds=round(spent.seconds, 1),
+        images_per_s=round(spent.images_per_s, 1),
         machine=machine,
         versions={"nddr-deploy": version("nddr-deploy"), "commit": _commit(), "torch": str(torch.__version__)},
         date=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nddr_deploy.errors import ConfigError
+from nddr_deploy.errors import ConfigError, InputError
 from nddr_deploy.experiments.spec import Row, Settings, TableSpec, merged
 from nddr_deploy.files import sha256
 from nddr_deploy.training.config_file import changed_settings, config_from_dict
@@ -68,27 +68,39 @@ class Plan:
         return list(ordered.values())
 
 
-def make_plan(spec: TableSpec, seeds: Sequence[int], *, data: str | None = None, pretrained: str | None = None) -> Plan:
+def make_plan(
+    spec: TableSpec,
+    seeds: Sequence[int],
+    *,
+    data: str | None = None,
+    pretrained: str | None = None,
+    processes: int = 1,
+) -> Plan:
     """All runs of a table.
 
     Args:
         seeds: of weights, order and variation. The data are the same.
         data: folder of the data set, in the `folder` layout, where the scale's settings leave it open.
-        pretrained: a torchvision weight file that single-task and shared networks start from.
+        pretrained: a torchvision weight file that every network starts from that would start at random.
+        processes: that train one network together. BatchNorm sees the images of one process, so they decide.
 
     Raises:
         ConfigError: the table needs data or a weight file that was not given, or its settings are wrong.
+        InputError: the weight file cannot be read.
     """
-    maker = _Maker(spec, data, pretrained)
+    maker = _Maker(spec, data, pretrained, processes)
     return Plan(spec, {(row.name, seed): maker.runs_of(row, seed) for seed in seeds for row in spec.rows})
 
 
 class _Maker:
-    def __init__(self, spec: TableSpec, data: str | None, pretrained: str | None) -> None:
+    def __init__(self, spec: TableSpec, data: str | None, pretrained: str | None, processes: int) -> None:
         self.spec = spec
-        self.file = pretrained
-        self.data = data
+        # Absolute: a training goes on with the same settings, wherever the command is started.
+        self.file = None if pretrained is None else str(Path(pretrained).absolute())
+        self.file_digest = None if self.file is None else _file_digest(self.file)
+        self.data = None if data is None else str(Path(data).absolute())
         self.fingerprint = None if data is None else data_fingerprint(Path(data))
+        self.processes = processes
 
     def runs_of(self, row: Row, seed: int) -> tuple[Run, ...]:
         if row.each:
@@ -141,13 +153,22 @@ class _Maker:
         if "path" in decisive.get("data", {}).get("options", {}):
             decisive["data"]["options"]["path"] = self.fingerprint
         if self.file is not None and "imagenet" in decisive.get("start", {}):
-            decisive["start"]["imagenet"] = sha256(self.file)
-        identity = {
+            decisive["start"]["imagenet"] = self.file_digest
+        identity: dict[str, Any] = {
             "settings": decisive,
             "judged_on": run.judged_on,
             "starts": {task: start.digest for task, start in run.starts.items()},
         }
+        if self.processes > 1:
+            identity["processes"] = self.processes
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _file_digest(path: str) -> str:
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}). Give a torchvision weight file.") from error
 
 
 @cache  # reading a configuration takes 40 ms, and a table asks for the same ones again and again
@@ -158,7 +179,8 @@ def _decisive(settings: str) -> str:
 
 
 def data_fingerprint(folder: Path) -> str:
-    """SHA-256 of the lists and labels of a folder data set: which samples it has, not where it lies.
+    """SHA-256 of what a folder data set holds, not of where it lies: its lists and labels, and where labels are files,
+    their names and sizes and those of the pictures. Pictures beside a labels.csv count by their names alone.
 
     Raises:
         ConfigError: there is no list in it.
@@ -166,7 +188,12 @@ def data_fingerprint(folder: Path) -> str:
     lists = sorted(file for pattern in LISTS for file in folder.glob(pattern))
     if not lists:
         raise ConfigError(f"{folder} holds no lists of samples (train.txt, ...). Make it with nddr-data.")
-    return hashlib.sha256("".join(f"{file.name} {sha256(file)}\n" for file in lists).encode()).hexdigest()
+    lines = [f"{file.name} {sha256(file)}\n" for file in lists]
+    parts = sorted(part for part in folder.iterdir() if part.is_dir() and not part.name.startswith("."))
+    if [part.name for part in parts] != ["images"]:
+        files = sorted(file for part in parts for file in part.rglob("*") if file.is_file())
+        lines += [f"{file.relative_to(folder).as_posix()} {file.stat().st_size}\n" for file in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def all_runs(plans: Iterable[Plan]) -> list[Run]:

@@ -12,7 +12,7 @@ from nddr_deploy.errors import ConfigError
 from nddr_deploy.experiments.execute import Workshop, execute
 from nddr_deploy.experiments.plan import Plan, all_runs, make_plan
 from nddr_deploy.experiments.report import TableReport, make_report, markdown, write_report
-from nddr_deploy.experiments.results import Results
+from nddr_deploy.experiments.results import Results, made_folder
 from nddr_deploy.experiments.spec import TableSpec, read_table
 from nddr_deploy.tasks.base import MetricForm
 
@@ -45,23 +45,29 @@ def reproduce(
         train: False only writes the tables from the results that are there.
 
     Raises:
-        ConfigError: no seeds, or a table asks for what was not given.
+        ConfigError: no seeds or processes, or a table asks for what was not given.
+        InputError: a folder cannot be made or written to.
         NddrError: see `execute`.
     """
     console = console or Console()
-    if not seeds:
-        raise ConfigError("Expected at least one seed.")
-    plans = [make_plan(read_table(path, scale), seeds, data=data, pretrained=pretrained) for path in tables]
+    if not seeds or processes < 1:
+        raise ConfigError(f"Expected at least one seed and one process; got {len(seeds)} and {processes}.")
+    # What could fail at the end is tried before hours of training.
+    plans = [
+        make_plan(read_table(path, scale), seeds, data=data, pretrained=pretrained, processes=processes)
+        for path in tables
+    ]
+    forms = [_forms(plan.spec, data) for plan in plans]
+    output = output.absolute()
+    folder = made_folder(output / "tables", "Choose another --output.")
     found = Results(results or output / "results")
-    output.mkdir(parents=True, exist_ok=True)
     if train:
+        made_folder(found.folder, "Choose another --results.")
         shop = Workshop(output / "runs", found, processes, device, console)
         execute(all_runs(plans), shop)
-    folder = output / "tables"
-    folder.mkdir(exist_ok=True)
     reports = []
-    for plan in plans:
-        report = make_report(plan, found, _forms(plan.spec, data))
+    for plan, form in zip(plans, forms, strict=True):
+        report = make_report(plan, found, form)
         files = write_report(report, folder)
         console.print(f"\n{markdown(report)}", highlight=False, markup=False, soft_wrap=True)
         console.print(f"{files[0]} and {files[-1].name}", highlight=False, markup=False, soft_wrap=True)
@@ -79,12 +85,13 @@ def plan_text(plans: Sequence[Plan], results: Results) -> str:
 
 
 def _forms(spec: TableSpec, data: str | None) -> dict[tuple[str, str], MetricForm]:
-    """Unit and direction of each column's metric, from the data set's tasks."""
+    """Unit and direction of each column's metric, from the tasks of the data that networks are judged on."""
     settings = spec.settings("fused").get("data", {})
-    options = dict(settings.get("options", {}))
+    options = {**settings.get("options", {}), **spec.judged_on.get("options", {})}
     if settings.get("name") == "folder":
         options["path"] = data
-    tasks = {task.name: task for task in open_dataset(settings.get("name", "rooms"), "train", **options).tasks}
+    judged = open_dataset(settings.get("name", "rooms"), spec.judged_on["split"], **options)
+    tasks = {task.name: task for task in judged.tasks}
     forms = {}
     for task, metric in spec.columns:
         if task not in tasks or metric not in tasks[task].metrics:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -73,8 +74,27 @@ class Results:
         return None
 
     def write(self, run: Run, result: Result) -> Path:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """
+        Raises:
+            InputError, OutputError: the folder cannot be written to, or the disk is full.
+        """
+        made_folder(self.folder, "Choose another --results.")
         path = self.folder / f"{run.key}.json"
         with finished_file(path) as new:
             new.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
         return path
+
+
+def made_folder(folder: Path, advice: str) -> Path:
+    """The folder, made where it was missing; files can be written into it.
+
+    Raises:
+        InputError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The folder {folder} cannot be made ({error.strerror}). {advice}") from error
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"The folder {folder} cannot be written to. {advice}")
+    return folder

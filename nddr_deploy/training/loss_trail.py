@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nddr_deploy.errors import TrainingError
+from nddr_deploy.errors import DivergedError
 
 
 class LossTrail:
@@ -34,7 +34,7 @@ class LossTrail:
         """Send a step's losses off: () , (T,) and (), of all processes together.
 
         Raises:
-            TrainingError: a loss of this step (CPU) or of the one before (GPU) is not a finite number.
+            DivergedError: a loss of this step (CPU) or of the one before (GPU) is not a finite number.
         """
         values, event = torch.cat([total[None], tasks, penalty[None]]), None
         if self._on_gpu:
@@ -59,7 +59,7 @@ class LossTrail:
             losses = dict(zip(self.names, values.tolist(), strict=True))
             for name in self.names[1:]:
                 if not math.isfinite(losses[name]):
-                    raise TrainingError(
+                    raise DivergedError(
                         f"The loss of {name} is {losses[name]} in step {step}. Lower optimiser.lr, raise "
                         "schedule.warmup_steps, or set optimiser.clip_norm; last.pt holds the last saved state."
                     )

@@ -59,7 +59,8 @@ def train(
 
     Raises:
         ConfigError, InputError, ModelFileError, UnsupportedError: what was asked for cannot be done.
-        TrainingError: a loss or a weight is not a finite number, or another process is gone.
+        DivergedError: a loss or a weight is not a finite number.
+        TrainingError: another process is gone.
         OtherProcessError: another process met an error, and raises it.
         KeyboardInterrupt: stopped by Ctrl-C or SIGTERM, after the state was saved.
     """

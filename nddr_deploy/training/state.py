@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from nddr_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from nddr_deploy.errors import ConfigError, ModelFileError, TrainingError
+from nddr_deploy.errors import ConfigError, DivergedError, ModelFileError
 from nddr_deploy.evaluate.score import Scores
 from nddr_deploy.network import MultiTaskNetwork
 from nddr_deploy.training.batchnorm import BatchNormMode
@@ -72,7 +72,7 @@ class Training:
             resumable: keep the optimiser and the random states of all processes too.
 
         Raises:
-            TrainingError: a weight is not a finite number. The file that was there stays.
+            DivergedError: a weight is not a finite number. The file that was there stays.
         """
         states = gather_object([_random_state()]) if resumable else []
         with self.processes.together():
@@ -92,10 +92,10 @@ class Training:
         save_checkpoint(path, Checkpoint(**self.about, weights=self.model.state_dict(), training=training))
 
     def check_weights(self) -> None:
-        """Raise TrainingError unless every weight is a finite number."""
+        """Raise DivergedError unless every weight is a finite number."""
         for name, weight in (*self.network.state_dict().items(), *self.model.state_dict().items()):
             if not torch.isfinite(weight).all():
-                raise TrainingError(
+                raise DivergedError(
                     f"The weight {name} became infinite or NaN by step {self.step}. Lower optimiser.lr, or set "
                     "optimiser.clip_norm. Nothing was saved from this step; last.pt holds the last good one."
                 )

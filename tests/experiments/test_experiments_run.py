@@ -13,8 +13,8 @@ import pytest
 import yaml
 from rich.console import Console
 
-from nddr_deploy.errors import InputError, TrainingError
-from nddr_deploy.experiments import execute
+from nddr_deploy.errors import DivergedError, InputError
+from nddr_deploy.experiments import timed
 from nddr_deploy.experiments.plan import make_plan
 from nddr_deploy.experiments.report import Cell
 from nddr_deploy.experiments.reproduce import reproduce
@@ -87,7 +87,7 @@ def test_a_table_is_trained_scored_and_written_beside_the_papers(table: Path, tm
 
 def test_what_is_finished_is_not_trained_again(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, _ = run(table, tmp_path / "out")
-    monkeypatch.setattr(execute, "train", lambda *words, **options: pytest.fail("trained again"))
+    monkeypatch.setattr(timed, "train", lambda *words, **options: pytest.fail("trained again"))
 
     again, said = run(table, tmp_path / "out")
 
@@ -134,7 +134,7 @@ def test_a_stopped_training_goes_on_and_ends_as_if_it_had_not_been(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, _ = run(table, tmp_path / "whole")
-    real, calls = execute.train, []
+    real, calls = timed.train, []
 
     def stopped(config: Any, **options: Any) -> Any:
         calls.append(options["resume"])
@@ -144,7 +144,7 @@ def test_a_stopped_training_goes_on_and_ends_as_if_it_had_not_been(
             raise KeyboardInterrupt
         return real(config, **options)
 
-    monkeypatch.setattr(execute, "train", stopped)
+    monkeypatch.setattr(timed, "train", stopped)
     with pytest.raises(KeyboardInterrupt):
         run(table, tmp_path / "out")
     after, _ = run(table, tmp_path / "out")
@@ -156,14 +156,14 @@ def test_a_stopped_training_goes_on_and_ends_as_if_it_had_not_been(
 def test_a_training_whose_loss_becomes_nan_is_a_result_and_not_the_end(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = execute.train
+    real = timed.train
 
     def diverging(config: Any, **options: Any) -> Any:
         if len(config.tasks) == 2:
-            raise TrainingError("The loss of age is nan in step 2.")
+            raise DivergedError("The loss of age is nan in step 2.")
         return real(config, **options)
 
-    monkeypatch.setattr(execute, "train", diverging)
+    monkeypatch.setattr(timed, "train", diverging)
     report, _ = run(table, tmp_path / "out")
 
     assert report.failed == {"single task": 0, "NDDR": 1}
@@ -172,6 +172,53 @@ def test_a_training_whose_loss_becomes_nan_is_a_result_and_not_the_end(
     text = (tmp_path / "out" / "tables" / "table7-tiny.md").read_text()
     assert "| NDDR | – | – |" in text
     assert "NDDR: 1 of the trainings failed" in text
+
+
+def test_what_starts_from_a_failed_training_has_failed_too_and_the_others_go_on(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, trained = timed.train, []
+
+    def diverging(config: Any, **options: Any) -> Any:
+        trained.append(config.tasks)
+        if config.tasks == ("gender",):
+            raise DivergedError("The loss of gender is nan in step 2.")
+        return real(config, **options)
+
+    monkeypatch.setattr(timed, "train", diverging)
+    report, _ = run(table, tmp_path / "out")
+    again, _ = run(table, tmp_path / "out")
+
+    assert trained == [("age",), ("gender",)]
+    assert report.failed == again.failed == {"single task": 1, "NDDR": 1}
+    values = json.loads(next((tmp_path / "out" / "results").glob("vgg16-nddr-*")).read_text())
+    assert "vgg16-gender-seed0" in values["failed"]
+    assert "which it starts from, failed" in values["failed"]
+
+
+def test_a_result_that_could_not_be_noted_is_noted_later_with_the_seconds_that_it_took(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Results, "write", lambda *words: (_ for _ in ()).throw(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            run(table, tmp_path / "out")
+    run(table, tmp_path / "out")
+
+    for path in (tmp_path / "out" / "results").iterdir():
+        values = json.loads(path.read_text())
+        assert values["seconds"] > 0, path
+        assert values["images_per_s"] > 0, path
+
+
+def test_a_folder_that_cannot_be_made_is_said_before_anything_is_trained(table: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(InputError, match=r"results cannot be made .*Choose another --results"):
+        run(table, tmp_path / "out", results=tmp_path / "file" / "results")
+    with pytest.raises(InputError, match=r"tables cannot be made .*Choose another --output"):
+        run(table, tmp_path / "file")
+    assert not list((tmp_path / "out").glob("runs/*"))
 
 
 def test_two_commands_share_one_folder_and_train_each_network_once(table: Path, tmp_path: Path) -> None:

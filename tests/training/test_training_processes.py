@@ -145,7 +145,7 @@ def test_a_stopped_and_resumed_training_of_two_ends_with_the_same_bytes(pair: Pa
     [
         ("again", "ConfigError", "holds a training already"),  # only the first process looks
         ("wrong", "InputError", "scene-5: the target of segmentation holds 7"),  # only one of them draws this sample
-        ("infinite", "TrainingError", "loss of depth is inf in step"),  # both know the sum
+        ("infinite", "DivergedError", "loss of depth is inf in step"),  # both know the sum
     ],
 )
 def test_an_error_of_one_process_ends_both_and_one_of_them_says_it(
