@@ -129,5 +129,6 @@ def _ticks(low: float, high: float, count: int) -> list[float]:
 def _powers(low: float, high: float) -> list[float]:
     """Powers of ten from `low` to `high`, and three times those where they are few."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    factors = (1,) if len(exponents) > 4 else (1, 3)
-    return [f * 10.0**e for e in exponents for f in factors if low <= f * 10.0**e <= high]
+    few = sum(low <= 10.0**exponent <= high for exponent in exponents) <= 3
+    ticks = [factor * 10.0**exponent for exponent in exponents for factor in ((1, 3) if few else (1,))]
+    return [tick for tick in ticks if low <= tick <= high]

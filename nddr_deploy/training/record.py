@@ -97,8 +97,8 @@ class Record:
             return
         if self._coupling is not None and not self._coupling.kept:
             self._note_coupling(self.first)
-        if self.first > 0:
-            self._look(self.first)
+        if self.first > 0:  # the board has these pictures already
+            self._look(self.first, None)
 
     def say(self, sentence: str) -> None:
         """One sentence for the screen and for log.txt."""
@@ -145,7 +145,7 @@ class Record:
         self.say(f"validation after step {step}" + (", the best so far" if best else ""))
         for task, metrics in scores.items():
             self.say(f"  {task}: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
-        self._look(step)
+        self._look(step, self._board)
 
     def _show(self, step: int, losses: Mapping[str, float]) -> None:
         text = ", ".join(f"{name} {value:.4g}" for name, value in losses.items() if name != "penalty" or value)
@@ -183,16 +183,16 @@ class Record:
 
         self._attempt("coupling.csv", note)
 
-    def _look(self, step: int) -> None:
+    def _look(self, step: int, board: Board | None) -> None:
         """Draw the showcase's samples, and write the page."""
         showcase = self._showcase
         if showcase is not None:
 
             def draw() -> None:
                 self._comparisons = showcase.comparisons()
-                if self._board is not None:
+                if board is not None:
                     for number, each in enumerate(self._comparisons):
-                        self._board.picture(step, f"samples/{number}", strip(each))
+                        board.picture(step, f"samples/{number}", strip(each))
 
             self._attempt("Pictures of validation samples", draw)
         self._write_summary()
