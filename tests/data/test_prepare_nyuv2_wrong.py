@@ -92,6 +92,29 @@ def test_arrays_that_lie_in_another_file_are_not_followed(tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists()
 
 
+def test_a_damaged_official_file_is_refused_however_its_reader_fails(tmp_path: Path) -> None:
+    write_official(tmp_path / "whole.mat", scenes(3, 8, 10))
+    write_meta(tmp_path, 3)
+    whole = (tmp_path / "whole.mat").read_bytes()
+    path = tmp_path / OFFICIAL
+    for length in range(600, len(whole), len(whole) // 25):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=OFFICIAL):
+            prepare_nyuv2(path, tmp_path / "out")
+    with h5py.File(tmp_path / "whole.mat", "r") as file:
+        start = 512 + h5py.h5o.get_info(file["depths"].id).addr  # after what MATLAB puts before HDF5
+    random, refused = np.random.default_rng(1), 0
+    for trial in range(40):
+        damaged = bytearray(whole)
+        damaged[start : start + 200] = random.integers(0, 256, 200).astype(np.uint8).tobytes()
+        path.write_bytes(damaged)
+        try:
+            prepare_nyuv2(path, tmp_path / f"out{trial}")
+        except InputError:
+            refused += 1
+    assert refused == 40
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

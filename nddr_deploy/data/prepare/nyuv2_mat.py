@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +32,9 @@ def official_file(path: Path, meta_folder: Path | None) -> NyuSource:
     folders = [meta_folder] if meta_folder is not None else [path.parent]
     meta = read_meta(folders, needed=("splits.mat", "classMapping40.mat"))
     file = _open(path)
-    count = _check_arrays(file, path)
-    classes = _count_names(file, path)
+    with _readable(str(path)):
+        count = _check_arrays(file, path)
+        classes = _count_names(file, path)
     to40 = meta.to40
     if to40 is None or len(to40) - 1 != classes:
         known = 0 if to40 is None else len(to40) - 1
@@ -66,6 +69,16 @@ def _open(path: Path) -> Any:
         raise InputError(
             f"{path} is no MATLAB 7.3 file, or is damaged or cut off; expected nyu_depth_v2_labeled.mat (2.8 GB)."
         ) from error
+
+
+@contextmanager
+def _readable(where: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # h5py raises many kinds for damaged files
+        raise InputError(f"{where}: cannot be read, for the file is damaged ({error}). Copy it again.") from error
 
 
 def _check_arrays(file: Any, path: Path) -> int:
@@ -103,10 +116,8 @@ def _count_names(file: Any, path: Path) -> int:
 
 def _frame(file: Any, path: Path, index: int, to40: Array, meta: Meta) -> Frame:
     where = f"{path}, frame {index + 1}"
-    try:
+    with _readable(where):
         image, depth, labels = (file[name][index] for name in ARRAYS)
-    except OSError as error:
-        raise InputError(f"{where}: cannot be read ({error}). Copy the file again.") from error
     if labels.max() >= len(to40):
         raise InputError(f"{where}: the label {labels.max()} is beyond the {len(to40) - 1} classes that are named.")
     fine = to40[labels.T]
