@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
-from nddr_deploy.data.base import Dataset
+from nddr_deploy.data.base import Dataset, Sample
 from nddr_deploy.evaluate.comparison import Comparison, compare
 from nddr_deploy.evaluate.run_samples import run_samples
 from nddr_deploy.page.panels import narrowed
@@ -30,9 +32,15 @@ class Showcase:
     """
 
     def __init__(self, training: Training, dataset: Dataset, count: int = SAMPLES) -> None:
-        places = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)
-        self.samples = [dataset[int(place)] for place in places]
         self._training = training
+        self._dataset = dataset
+        self._count = min(count, len(dataset))
+
+    @cached_property
+    def samples(self) -> list[Sample]:
+        """Read when they are first wanted."""
+        places = np.linspace(0, len(self._dataset) - 1, self._count).astype(int)
+        return [self._dataset[int(place)] for place in places]
 
     def comparisons(self) -> tuple[Comparison, ...]:
         """Prediction beside truth of each sample."""
