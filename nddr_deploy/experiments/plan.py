@@ -114,15 +114,17 @@ class _Maker:
         return (self._run(self._from_file(settings), seed),)
 
     def _alone(self, row: Row, task: str, seed: int) -> Run:
-        settings = merged(self.spec.settings(row.stage), row.settings)
-        return self._run(self._from_file(_for_one_task(settings, task)), seed)
+        settings = _for_one_task(merged(self.spec.settings(row.stage), row.settings), task)
+        if row.start == "single":
+            return self._run(settings, seed, {task: self._alone(self._like_single(row), task, seed)})
+        return self._run(self._from_file(settings), seed)
 
     def _like_single(self, row: Row) -> Row:
         """The single-task networks that a row starts from: its backbone, heads and shortcut, no fusion."""
         network = {
             key: value for key, value in row.settings.get("network", {}).items() if not key.startswith("fus")
         }  # fusion, fusion_options, fused_stages
-        return Row(row.name, stage="single", each=True, settings={"network": network})
+        return Row(row.name, stage="single", each=True, start="random", settings={"network": network})
 
     def _pretrained(self, seed: int) -> Run:
         if not self.spec.sections["pretrained"]:

@@ -78,6 +78,17 @@ def test_the_single_task_row_is_one_network_per_task_and_the_start_of_the_others
     assert len(plan.runs()) == 3
 
 
+def test_single_task_networks_that_train_on_start_from_themselves_with_the_fused_settings(tmp_path: Path) -> None:
+    runs = only(tmp_path, {"each": True, "start": "single"})
+    (fused,) = only(tmp_path, {})
+
+    for run, task in zip(runs, ("segmentation", "normals"), strict=True):
+        assert run.settings["tasks"] == [task]
+        assert run.settings["network"]["fusion"] == "none"
+        assert run.settings["optimiser"]["lr"] == 0.001
+        assert {name: start.digest for name, start in run.starts.items()} == {task: fused.starts[task].digest}
+
+
 def test_a_long_run_has_the_single_task_settings_but_its_own_steps(tmp_path: Path) -> None:
     (run,) = only(tmp_path, {"stage": "long", "start": "random", "settings": {"network": {"fusion": "shared"}}})
 
