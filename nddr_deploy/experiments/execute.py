@@ -167,9 +167,8 @@ def _train(config: TrainConfig, shop: Workshop) -> None:
     path = folder.path / "settings.yaml"
     with finished_file(path) as new:
         new.write_text(config_to_yaml(config), encoding="utf-8")
-    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(shop.processes))
-    words = ["-m", "nddr_deploy.experiments.timed", str(path), *(["--resume"] if resume else [])]
-    status = _wait_for([sys.executable, *launch, *words])
+    words = ["-m", "nddr_deploy.experiments.timed", str(path), "--processes", str(shop.processes)]
+    status = _wait_for([sys.executable, *words, *(["--resume"] if resume else [])])
     failed = read_spent(folder.path).failed
     if status and failed:
         raise DivergedError(failed)

@@ -26,6 +26,11 @@ def draw(report: TableReport, path: Path) -> None:
     with_paper = any(row.paper for row in report.spec.rows)
     sides = 2 if with_paper else 1
     names = [row.name for row in report.spec.rows]
+    counts = [report.finished(name) for name in names]
+    labels = [
+        name if count == len(report.asked) else f"{name}\n({count} of {len(report.asked)} seeds)"
+        for name, count in zip(names, counts, strict=True)
+    ]
     figure = Figure(figsize=(4.2 * sides + 1.2, (0.32 * len(names) + 0.9) * len(columns) + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(columns), sides, squeeze=False, sharey=True)
@@ -33,7 +38,9 @@ def draw(report: TableReport, path: Path) -> None:
         _ours(line[0], report, column, names)
         if with_paper:
             _paper(line[1], report, column, names)
-    figure.suptitle(f"{report.spec.title} ({report.spec.scale}, {len(report.seeds)} seeds)", fontsize=10)
+        line[0].set_yticks(np.arange(len(names)), labels, fontsize=8)
+    many = "1 seed" if len(report.asked) == 1 else f"{len(report.asked)} seeds"
+    figure.suptitle(f"{report.spec.title} ({report.spec.scale}, {many})", fontsize=10)
     with finished_file(path) as temporary:
         figure.savefig(temporary, dpi=130, format="png")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nddr_deploy.experiments.columns import column_name
+from nddr_deploy.experiments.compare import Difference, difference
 from nddr_deploy.experiments.plan import Plan, Run
 from nddr_deploy.experiments.results import Result, Results
 from nddr_deploy.experiments.spec import Row, TableSpec
@@ -25,10 +25,16 @@ class Cell:
     Attributes:
         values: one per finished seed, shares in per cent.
         paper: the paper's number, or None.
+        seeds: of the values.
     """
 
     values: tuple[float, ...]
     paper: float | None
+    seeds: tuple[int, ...] = ()
+
+    @property
+    def of_seed(self) -> dict[int, float]:
+        return dict(zip(self.seeds, self.values, strict=True))
 
     @property
     def mean(self) -> float:
@@ -50,6 +56,7 @@ class TableReport:
         cells: row name -> per column.
         failed: row name -> number of seeds whose training failed.
         seeds: that are finished in every row.
+        asked: the seeds asked for.
         results: all that went in.
     """
 
@@ -58,13 +65,41 @@ class TableReport:
     cells: Mapping[str, tuple[Cell, ...]]
     failed: Mapping[str, int]
     seeds: tuple[int, ...]
+    asked: tuple[int, ...]
     results: tuple[Result, ...]
 
+    @property
+    def comparable(self) -> bool:
+        """Whether every row has the same seeds, so that their means may be compared; failed trainings count as had."""
+        return bool(self.seeds) and all(self.finished(name) == len(self.seeds) for name in self.cells)
+
+    def finished(self, name: str) -> int:
+        """How many seeds of a row are finished, failed ones too."""
+        return len(self.cells[name][0].values) + self.failed[name]
+
     def best(self, column: int) -> str | None:
-        """The row with the best mean of a column."""
-        means = {name: cells[column].mean for name, cells in self.cells.items() if cells[column].values}
+        """The row with the best mean of a column, of rows without a failed training; None in an unfinished table."""
+        means = {name: cells[column].mean for name, cells in self.cells.items() if not self.failed[name]}
         choose = max if self.forms[column].higher_is_better else min
-        return choose(means, key=lambda name: means[name]) if means else None
+        return choose(means, key=lambda name: means[name]) if means and self.comparable else None
+
+    def like_best(self, column: int) -> tuple[str, ...]:
+        """The rows that cannot be told from the best one over several seeds."""
+        best = self.best(column)
+        if best is None:
+            return ()
+        others = [name for name in self.cells if name != best and not self.failed[name]]
+        return tuple(name for name in others if self.gain(name, best, column).beyond_chance is False)
+
+    def gain(self, name: str, other: str, column: int) -> Difference:
+        """How much better a row is than another one, seed by seed: positive is better."""
+        change = difference(self.cells[name][column].of_seed, self.cells[other][column].of_seed)
+        return change if self.forms[column].higher_is_better else Difference(tuple(-value for value in change.values))
+
+    @property
+    def reference(self) -> str | None:
+        """The row that the others are measured against: the first one with a network per task."""
+        return next((row.name for row in self.spec.rows if row.each), None)
 
     def to_dict(self) -> dict[str, Any]:
         columns = [f"{task}.{metric}" for task, metric in self.spec.columns]
@@ -73,15 +108,23 @@ class TableReport:
             "title": self.spec.title,
             "scale": self.spec.scale,
             "seeds": list(self.seeds),
+            "asked": list(self.asked),
             "rows": {
                 name: {
-                    column: {"values": list(cell.values), "mean": _finite(cell.mean), "paper": cell.paper}
+                    column: {
+                        "values": list(cell.values),
+                        "seeds": list(cell.seeds),
+                        "mean": _finite(cell.mean),
+                        "deviation": _finite(cell.deviation),
+                        "paper": cell.paper,
+                    }
                     for column, cell in zip(columns, cells, strict=True)
                 }
                 for name, cells in self.cells.items()
             },
             "failed": dict(self.failed),
             "best": {column: self.best(number) for number, column in enumerate(columns)},
+            "like_best": {column: list(self.like_best(number)) for number, column in enumerate(columns)},
             "runs": [result.digest for result in self.results],
             "seconds": round(sum(result.seconds for result in self.results), 1),
         }
@@ -101,42 +144,26 @@ def make_report(plan: Plan, results: Results, forms: Mapping[tuple[str, str], Me
         per_seed = {seed: _found(plan.cells[row.name, seed], results) for seed in seeds}
         used.update({result.digest: result for found in per_seed.values() for result in found or ()})
         complete -= {seed for seed, found in per_seed.items() if found is None}
-        finished = [found for found in per_seed.values() if found is not None]
-        broken = [found for found in finished if any(result.failed for result in found)]
-        failed[row.name] = len(broken)
-        metrics = [_together(found) for found in finished if found not in broken]
+        finished = {seed: found for seed, found in per_seed.items() if found is not None}
+        metrics = {
+            seed: _together(found) for seed, found in finished.items() if not any(result.failed for result in found)
+        }
+        failed[row.name] = len(finished) - len(metrics)
         cells[row.name] = tuple(
-            Cell(tuple(found[task][metric] * _factor(forms[task, metric]) for found in metrics), _paper(row, number))
+            Cell(
+                tuple(found[task][metric] * _factor(forms[task, metric]) for found in metrics.values()),
+                _paper(row, number),
+                tuple(metrics),
+            )
             for number, (task, metric) in enumerate(spec.columns)
         )
     ordered = tuple(forms[column] for column in spec.columns)
-    return TableReport(spec, ordered, cells, failed, tuple(sorted(complete)), tuple(used.values()))
-
-
-def markdown(report: TableReport) -> str:
-    """The table for people: per cell our mean and standard deviation over seeds, the paper's number below."""
-    spec = report.spec
-    best = [report.best(number) for number in range(len(spec.columns))]
-    lines = [f"# {spec.title}", "", _what(report), ""]
-    heads = [column_name(column, form) for column, form in zip(spec.columns, report.forms, strict=True)]
-    lines += ["| | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
-    for row in spec.rows:
-        texts = [_cell(cell, best[number] == row.name) for number, cell in enumerate(report.cells[row.name])]
-        lines.append(f"| {row.name} | " + " | ".join(texts) + " |")
-        if row.paper:
-            lines.append("| *the paper* | " + " | ".join(f"*{value:g}*" for value in row.paper) + " |")
-    lines += [
-        "",
-        "Bold: the best mean of a column. Spread: standard deviation over seeds. Arrows: which way is better.",
-    ]
-    remarks = [f"{row.name}: {row.about}" for row in spec.rows if row.about]
-    broken = {name: count for name, count in report.failed.items() if count}
-    remarks += [f"{name}: {count} of the trainings failed (a loss became NaN)." for name, count in broken.items()]
-    return "\n".join([*lines, *([""] if remarks else []), *(f"- {remark}" for remark in remarks)]) + "\n"
+    return TableReport(spec, ordered, cells, failed, tuple(sorted(complete)), tuple(seeds), tuple(used.values()))
 
 
 def write_report(report: TableReport, folder: Path) -> list[Path]:
     """NAME.md, NAME.json and NAME.png in a folder."""
+    from nddr_deploy.experiments.markdown import markdown
     from nddr_deploy.experiments.plot import draw
 
     stem = f"{report.spec.name}-{report.spec.scale}"
@@ -158,30 +185,6 @@ def _found(runs: Sequence[Run], results: Results) -> list[Result] | None:
 
 def _together(found: Sequence[Result]) -> dict[str, Mapping[str, float]]:
     return {task: metrics for result in found for task, metrics in result.metrics.items()}
-
-
-def _what(report: TableReport) -> str:
-    """How the numbers came about, in one paragraph."""
-    results = report.results
-    if not results:
-        return "Nothing of it has been trained yet."
-    machines = sorted({f"{result.machine['device']} ({result.machine['cpu']})" for result in results})
-    seconds = sum(result.seconds for result in results)
-    judged = report.spec.judged_on
-    count = judged.get("options", {}).get("count")
-    seeds = ", ".join(map(str, report.seeds)) or "none complete"
-    return (
-        f"Scale `{report.spec.scale}`, {len(report.seeds)} {'seed' if len(report.seeds) == 1 else 'seeds'} ({seeds}); "
-        f"{len(results)} networks trained in {seconds / 60:.0f} minutes on {', '.join(machines)}; scored on "
-        f"{f'{count} samples of ' if count else ''}the {judged['split']} split, which no training saw."
-    )
-
-
-def _cell(cell: Cell, best: bool) -> str:
-    if not cell.values:
-        return "–"
-    spread = "" if np.isnan(cell.deviation) else f" ± {cell.deviation:.2f}"
-    return f"**{cell.mean:.2f}**{spread}" if best else f"{cell.mean:.2f}{spread}"
 
 
 def _factor(form: MetricForm) -> float:

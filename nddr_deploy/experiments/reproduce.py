@@ -10,8 +10,9 @@ from rich.console import Console
 from nddr_deploy.data import open_dataset
 from nddr_deploy.errors import ConfigError
 from nddr_deploy.experiments.execute import Workshop, execute
+from nddr_deploy.experiments.markdown import markdown
 from nddr_deploy.experiments.plan import Plan, all_runs, make_plan
-from nddr_deploy.experiments.report import TableReport, make_report, markdown, write_report
+from nddr_deploy.experiments.report import TableReport, make_report, write_report
 from nddr_deploy.experiments.results import Results, made_folder
 from nddr_deploy.experiments.spec import TableSpec, read_table
 from nddr_deploy.tasks.base import MetricForm

@@ -1,12 +1,14 @@
 """One training, and a note in its folder of what it took: stopped and gone on with, it is timed as a whole.
 
-`python -m nddr_deploy.experiments.timed SETTINGS.yaml [--resume]` is what each of several processes runs.
+`python -m nddr_deploy.experiments.timed SETTINGS.yaml [--resume]` is what each of several processes runs;
+with `--processes N` it starts them.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nddr_deploy.command import run_command
+from nddr_deploy.command import Parser, run_command
 from nddr_deploy.errors import DivergedError, OtherProcessError
 from nddr_deploy.files import finished_file
 from nddr_deploy.training.config import TrainConfig
@@ -77,10 +79,32 @@ def console_of(*, terminal: bool) -> Console:
     return Console() if terminal else Console(file=StringIO())
 
 
-def _main(argv: Sequence[str]) -> int:
-    path, *words = argv
+def _launch(processes: int, words: Sequence[str]) -> int:
+    """The exit status of several processes that train together: PyTorch's launcher, without its tracebacks."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main
+
     try:
-        train_timed(read_config(path), resume="--resume" in words, console=console_of(terminal=sys.stdout.isatty()))
+        main(["--standalone", "--nproc-per-node", str(processes), "-m", "nddr_deploy.experiments.timed", *words])
+    except SignalException:  # the processes got the signal from it, and have ended
+        return 128 + signal.SIGINT
+    except ChildFailedError:  # of which that process says the reason
+        return 1
+    return 0
+
+
+def _main(argv: Sequence[str]) -> int:
+    parser = Parser("nddr_deploy.experiments.timed", "Train one network of a table.")
+    parser.add_argument("settings", metavar="SETTINGS.yaml")
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="that train it together (default: 1)")
+    arguments = parser.parse_args(argv)
+    if arguments.processes > 1:
+        return _launch(arguments.processes, [arguments.settings, *(["--resume"] if arguments.resume else [])])
+    console = console_of(terminal=sys.stdout.isatty())
+    try:
+        train_timed(read_config(arguments.settings), resume=arguments.resume, console=console)
     except OtherProcessError as error:  # which that process says
         return error.exit_status
     return 0
