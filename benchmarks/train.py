@@ -59,6 +59,8 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         found = in_training(config, work)
         settings = changed_settings(config)
         del settings["output"]
+        if arguments.path is not None:  # folders of this machine are nobody's business
+            settings["data"]["options"]["path"] = Path(arguments.path).name
         return {"settings": settings, **found}
 
 
@@ -74,10 +76,30 @@ def waiting(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
             def work(loop: Loop) -> dict[str, float]:
                 loop.run(loop.loader, 8)  # workers start, and fill their queues
-                return loop.run(loop.loader, arguments.steps * arguments.rounds).speed()
+                return loop.run(loop.loader, arguments.steps * max(2, arguments.rounds // 3)).speed()
 
             found[str(workers)] = {key: round(value, 4) for key, value in in_training(config, work).items()}
     return found
+
+
+def summary(found: dict[str, Any]) -> str:
+    """What one reads first."""
+    lines = []
+    for clock in ("processor", "wall"):
+        ours, plain = (found["images_per_s"][loop][clock]["median"] for loop in ("nddr-train", "plain"))
+        ratio = found["ratio"][clock]
+        lines.append(
+            f"by {clock} time: {ours:.1f} images/s, plain {plain:.1f}: {ratio['median']:.3f} "
+            f"(half of the rounds {ratio['quarter']:.3f} to {ratio['three_quarters']:.3f})"
+        )
+    step = found["stages"]["step"]["wall_ms"]
+    shares = (f"{stage} {times['wall_ms'] / step:.1%}" for stage, times in found["stages"].items() if stage != "step")
+    lines.append(f"of a step of {step:.1f} ms: {', '.join(shares)}")
+    for workers, speed in found["by_workers"].items():
+        lines.append(
+            f"{workers} workers: {speed['images_per_s']:.1f} images/s, {speed['waiting_share']:.1%} waiting for data"
+        )
+    return "\n".join(lines)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -132,12 +154,12 @@ def _main(argv: Sequence[str]) -> int:
         found = measure(name, arguments)
         found["by_workers"] = waiting(name, arguments)
         report["cases"][name] = found
-        print(json.dumps({key: found[key] for key in ("ratio", "images_per_s", "stages", "by_workers")}, indent=1))
-    report["load_average"]["after"] = os.getloadavg()[0]
-    if path is not None:
-        with finished_file(path) as temporary:
-            temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        print(f"written: {path}")
+        print(summary(found), flush=True)
+        report["load_average"]["after"] = os.getloadavg()[0]
+        if path is not None:  # after every case: the next may take long
+            with finished_file(path) as temporary:
+                temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            print(f"written: {path}")
     return 0
 
 
