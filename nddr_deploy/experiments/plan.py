@@ -122,7 +122,7 @@ class _Maker:
     def _like_single(self, row: Row) -> Row:
         """The single-task networks that a row starts from: its backbone, heads and shortcut, no fusion."""
         network = {
-            key: value for key, value in row.settings.get("network", {}).items() if not key.startswith("fus")
+            key: value for key, value in (row.settings.get("network") or {}).items() if not key.startswith("fus")
         }  # fusion, fusion_options, fused_stages
         return Row(row.name, stage="single", each=True, start="random", settings={"network": network})
 
@@ -133,7 +133,7 @@ class _Maker:
                 "weight file of the backbone with --pretrained."
             )
         settings = self.spec.settings("pretrained")
-        return self._run(_for_one_task(settings, settings["tasks"][0]), seed)
+        return self._run(_for_one_task(settings, settings.get("tasks", self.spec.tasks)[0]), seed)
 
     def _from_file(self, settings: dict[str, Any]) -> dict[str, Any]:
         return settings if self.file is None else merged(settings, {"start": {"imagenet": self.file}})

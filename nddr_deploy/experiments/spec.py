@@ -23,7 +23,8 @@ The table itself:
       NDDR:
         stage: fused                                            single, long or fused
         each: false                                             true: one network per task, as the single-task row
-        start: single                                           single (the single-task networks), pretrained, or random
+        start: single                                           single (the single-task networks), pretrained, random
+                                                                (with --pretrained, the last two mean that file)
         settings: {network: {fusion: nddr}}
         paper: [13.9, 36.2]                                     in the order of the columns; shares in per cent
         about: ...                                              a remark printed below the table
@@ -108,25 +109,43 @@ def read_table(path: Path, scale: str) -> TableSpec:
     values = _yaml(path, ("title", "protocol", "settings", "scales", "rows"))
     protocol_path = path.with_name(f"{Path(str(values['protocol'])).name}.yaml")
     protocol = _yaml(protocol_path, ("tasks", "columns", "scales"))
-    if scale not in protocol["scales"]:
-        raise unknown_choice(f"scale of {path.stem}", scale, protocol["scales"])
-    shared, own = dict(protocol["scales"][scale] or {}), (values.get("scales") or {}).get(scale) or {}
-    judged_on = shared.pop("judged_on", {"split": "test"})
-    for found in (*shared, *own):
-        if found not in SECTIONS:
-            raise unknown_choice(f"{path}, {scale}: section", found, SECTIONS)
+    scales, rows = _mapping(protocol_path, "scales", protocol["scales"]), _mapping(path, "rows", values["rows"])
+    if scale not in scales:
+        raise unknown_choice(f"scale of {path.stem}", scale, scales)
+    if not rows:
+        raise ConfigError(f"{path}: rows: expected at least one; found none.")
+    shared = dict(_mapping(protocol_path, f"scales.{scale}", scales[scale]))
+    own = _mapping(path, f"scales.{scale}", _mapping(path, "scales", values.get("scales")).get(scale))
+    judged_on = _judged_on(protocol_path, shared.pop("judged_on", {"split": "test"}))
+    for where, settings in ((protocol_path, shared), (path, own)):
+        for found, section in settings.items():
+            if found not in SECTIONS:
+                raise unknown_choice(f"{where}, {scale}: section", str(found), SECTIONS)
+            _mapping(where, f"scales.{scale}.{found}", section)
     sections = {section: merged(shared.get(section) or {}, own.get(section) or {}) for section in SECTIONS}
-    sections["every"] = merged(shared.get("every") or {}, values.get("settings") or {}, own.get("every") or {})
-    columns = tuple((task, metric) for task, metrics in protocol["columns"].items() for metric in metrics)
+    settings = _mapping(path, "settings", values.get("settings"))
+    sections["every"] = merged(shared.get("every") or {}, settings, own.get("every") or {})
+    tasks = _names(protocol_path, "tasks", protocol["tasks"])
+    chosen = _mapping(protocol_path, "columns", protocol["columns"])
+    columns = tuple(
+        (task, metric) for task in chosen for metric in _names(protocol_path, f"columns.{task}", chosen[task])
+    )
+    for task in chosen:
+        if task not in tasks:
+            raise unknown_choice(f"{protocol_path}: columns: task", str(task), tasks)
+    if not columns:
+        raise ConfigError(f"{protocol_path}: columns: expected metrics, as in {{normals: [mean_angle]}}; found none.")
     return TableSpec(
         name=path.stem,
         title=str(values["title"]),
         scale=scale,
-        tasks=tuple(protocol["tasks"]),
+        tasks=tasks,
         columns=columns,
         judged_on=judged_on,
         sections=sections,
-        rows=tuple(_row(path, name, row or {}, len(columns)) for name, row in values["rows"].items()),
+        rows=tuple(
+            _row(path, str(name), _mapping(path, f"rows.{name}", row), len(columns)) for name, row in rows.items()
+        ),
     )
 
 
@@ -149,13 +168,52 @@ def _row(path: Path, name: str, values: Settings, columns: int) -> Row:
     for key in values:
         if key not in Row.__dataclass_fields__ or key == "name":
             raise unknown_choice(f"{path}, {name}: setting", key, list(Row.__dataclass_fields__)[1:])
-    row = Row(name, **{**values, "paper": tuple(values.get("paper") or ())})
+    network = _mapping(path, f"rows.{name}.settings", values.get("settings")).get("network")
+    network = _mapping(path, f"rows.{name}.settings.network", network)
+    paper = values.get("paper") or ()
+    if not isinstance(paper, (list, tuple)) or not all(type(number) in (int, float) for number in paper):
+        raise ConfigError(f"{path}, {name}: paper: expected numbers, as in [13.9, 36.2]; found {paper!r}.")
+    row = Row(name, **{**values, "paper": tuple(paper), "settings": values.get("settings") or {}})
     for setting, value, known in (("stage", row.stage, STAGES), ("start", row.start, STARTS)):
         if value not in known:
-            raise unknown_choice(f"{path}, {name}: {setting}", value, known)
+            raise unknown_choice(f"{path}, {name}: {setting}", str(value), known)
+    if not isinstance(row.each, bool):
+        raise ConfigError(f"{path}, {name}: each: expected true or false; found {row.each!r}.")
+    if row.each and row.start == "pretrained":
+        raise ConfigError(
+            f"{path}, {name}: each: true starts from single or random; start: pretrained is for all tasks."
+        )
+    if not row.each and row.start == "single" and network.get("fusion") == "shared":
+        raise ConfigError(f"{path}, {name}: a shared trunk cannot start from several networks. Set start: random.")
     if len(row.paper) not in (0, columns):
         raise ConfigError(f"{path}, {name}: the paper has {len(row.paper)} numbers, the table {columns} columns.")
     return row
+
+
+def _mapping(path: Path, where: str, value: Any) -> dict[str, Any]:
+    """Settings as they stand in YAML, where an empty section is None."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: {where}: expected settings, as in `name: value`; found {value!r}.")
+    return value
+
+
+def _names(path: Path, where: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
+        raise ConfigError(f"{path}: {where}: expected names, as in [mIoU]; found {value!r}.")
+    return tuple(value)
+
+
+def _judged_on(path: Path, value: Any) -> dict[str, Any]:
+    judged = _mapping(path, "judged_on", value)
+    for found in judged:
+        if found not in ("split", "options"):
+            raise unknown_choice(f"{path}: judged_on: setting", str(found), ("split", "options"))
+    if not isinstance(judged.get("split"), str):
+        raise ConfigError(f"{path}: judged_on: expected a split, as in {{split: test}}; found {judged!r}.")
+    _mapping(path, "judged_on.options", judged.get("options"))
+    return {key: value for key, value in judged.items() if value is not None}
 
 
 def _yaml(path: Path, known: tuple[str, ...]) -> dict[str, Any]:

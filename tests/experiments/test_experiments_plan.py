@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from nddr_deploy.errors import ConfigError
-from nddr_deploy.experiments.plan import Run, all_runs, make_plan
+from nddr_deploy.errors import ConfigError, InputError
+from nddr_deploy.experiments.plan import Run, all_runs, data_fingerprint, make_plan
 from nddr_deploy.experiments.spec import merged, read_table
 from nddr_deploy.network.build import build_empty
 from nddr_deploy.tasks import Age, Classification, Normals, Segmentation, Task
@@ -198,6 +198,81 @@ def test_the_papers_own_numbers_are_those_of_its_table_4() -> None:
 def test_a_wrong_row_is_one_sentence(tmp_path: Path, rows: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_table(table(tmp_path, rows), "tiny")
+
+
+@pytest.mark.parametrize(
+    ("own", "protocol", "message"),
+    [
+        ({"rows": None}, {}, r"mine.yaml: rows: expected at least one"),
+        ({"rows": ["NDDR"]}, {}, r"mine.yaml: rows: expected settings.*found \['NDDR'\]"),
+        ({"rows": {"it": "NDDR"}}, {}, r"mine.yaml: rows.it: expected settings.*found 'NDDR'"),
+        ({"rows": {"it": {"settings": {"network": "vgg16"}}}}, {}, r"rows.it.settings.network: expected settings"),
+        ({"rows": {"it": {"paper": ["13.9"]}}}, {}, r"it: paper: expected numbers"),
+        ({"rows": {"it": {"each": "yes"}}}, {}, r"it: each: expected true or false"),
+        ({"rows": {"it": {"each": True, "start": "pretrained"}}}, {}, r"it: each: true starts from single or random"),
+        ({"rows": {"it": {"settings": {"network": {"fusion": "shared"}}}}}, {}, r"shared trunk .* Set start: random"),
+        ({"settings": [1]}, {}, r"mine.yaml: settings: expected settings"),
+        ({"scales": {"tiny": {"evry": {}}}}, {}, r"mine.yaml, tiny: section: 'evry' is unknown.* Did you mean 'every'"),
+        ({"scales": {"tiny": {"every": 3}}}, {}, r"mine.yaml: scales.tiny.every: expected settings"),
+        ({}, {"scales": {}}, r"scale of mine: 'tiny' is unknown"),
+        ({}, {"tasks": "age"}, r"shared.yaml: tasks: expected names"),
+        ({}, {"columns": {}}, r"shared.yaml: columns: expected metrics"),
+        ({}, {"columns": {"segmentation": "mIoU"}}, r"columns.segmentation: expected names"),
+        ({}, {"columns": {"depth": ["rmse"]}}, r"columns: task: 'depth' is unknown"),
+        ({}, {"scales": {"tiny": {"judged_on": {"options": {}}}}}, r"judged_on: expected a split"),
+        ({}, {"scales": {"tiny": {"judged_on": "test"}}}, r"judged_on: expected settings"),
+    ],
+)
+def test_what_is_wrong_in_a_tables_files_is_one_sentence(
+    tmp_path: Path, own: dict[str, Any], protocol: dict[str, Any], message: str
+) -> None:
+    (tmp_path / "shared.yaml").write_text(yaml.safe_dump({**PROTOCOL, **protocol}))
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"title": "Mine", "protocol": "shared", "rows": {"it": {}}, **own}))
+
+    with pytest.raises(ConfigError, match=message):
+        read_table(path, "tiny")
+
+
+def test_empty_sections_are_as_good_as_none(tmp_path: Path) -> None:
+    sections = dict.fromkeys(("every", "single", "fused", "long", "pretrained"))
+    values = {**PROTOCOL, "scales": {"tiny": {**sections, "judged_on": {"split": "val", "options": None}}}}
+    (tmp_path / "shared.yaml").write_text(yaml.safe_dump(values))
+    path = tmp_path / "mine.yaml"
+    path.write_text("title: Mine\nprotocol: shared\nsettings:\nscales: {tiny: }\nrows: {it: {settings: }, other: }\n")
+
+    spec = read_table(path, "tiny")
+
+    assert [row.settings for row in spec.rows] == [{}, {}]
+    assert spec.judged_on == {"split": "val"}
+    assert len(make_plan(spec, [0]).runs()) == 3
+
+
+def test_processes_decide_the_result_where_there_are_several(tmp_path: Path) -> None:
+    spec = read_table(table(tmp_path, {"it": {}}), "tiny")
+
+    digests = [make_plan(spec, [0], processes=count).cells["it", 0][0].digest for count in (1, 2, 3)]
+
+    assert len(set(digests)) == 3
+    assert digests[0] == make_plan(spec, [0]).cells["it", 0][0].digest
+
+
+def test_labels_and_pictures_in_files_count_by_name_and_size(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("one\n")
+    for part in ("images", "normals"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "one.png").write_bytes(b"1234")
+    before = data_fingerprint(tmp_path)
+
+    (tmp_path / "normals" / "one.png").write_bytes(b"12345")
+
+    assert data_fingerprint(tmp_path) != before
+
+
+def test_a_weight_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    spec = read_table(table(tmp_path, {"it": {}}), "tiny")
+    with pytest.raises(InputError, match=r"vgg.pth cannot be read \(No such file"):
+        make_plan(spec, [0], pretrained=str(tmp_path / "vgg.pth"))
 
 
 def test_a_scale_that_a_table_lacks_is_named(tmp_path: Path) -> None:
