@@ -103,7 +103,7 @@ class Record:
     def say(self, sentence: str) -> None:
         """One sentence for the screen and for log.txt."""
         if not self.silent:
-            self.console.print(sentence, soft_wrap=True, highlight=False)
+            self.console.print(sentence, soft_wrap=True, highlight=False, markup=False)
             self._log.add(sentence)
 
     def train(self, step: int, losses: Mapping[str, float]) -> None:

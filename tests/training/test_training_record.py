@@ -204,7 +204,7 @@ def test_what_fails_beside_the_training_is_said_once_and_does_not_stop_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: tuple[type, str]
 ) -> None:
     def fail(*_: Any) -> Any:
-        raise RuntimeError("no colours left")
+        raise RuntimeError("no colours [/left]")
 
     monkeypatch.setattr(*place, fail)
     report = train(tmp_path)
@@ -212,7 +212,7 @@ def test_what_fails_beside_the_training_is_said_once_and_does_not_stop_it(
     assert report.steps == 6
     assert (tmp_path / "ckpt.pt").exists()
     log = (tmp_path / "log.txt").read_text()
-    assert log.count("failed (RuntimeError: no colours left); the training goes on without.") == 1
+    assert log.count("failed (RuntimeError: no colours [/left]); the training goes on without.") == 1
     assert (tmp_path / "summary.html").exists() == (place[0] is not Summary)
 
 
