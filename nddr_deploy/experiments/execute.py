@@ -21,7 +21,7 @@ from rich.console import Console
 from nddr_deploy.data import open_dataset
 from nddr_deploy.engines import open_engine
 from nddr_deploy.engines.machine import describe_machine
-from nddr_deploy.errors import DivergedError, InputError
+from nddr_deploy.errors import DivergedError, InputError, ModelFileError
 from nddr_deploy.evaluate.score import Scores, score
 from nddr_deploy.experiments.plan import Run
 from nddr_deploy.experiments.results import Result, Results, made_folder
@@ -138,6 +138,11 @@ def _run(run: Run, shop: Workshop, number: str) -> None:
             scores = _score(run, shop, config)
         except DivergedError as error:
             failed = str(error)
+        except BaseException as error:
+            shop.console.print()  # the line of this run ends here
+            if isinstance(error, ModelFileError) and str(shop.runs) in str(error):
+                raise ModelFileError(f"{error} Or remove that folder: its network is then trained again.") from error
+            raise
     headline = "; ".join(f"{task} " + _first(metrics) for task, metrics in scores.items()) or f"failed: {failed}"
     shop.console.print(f": {headline} ({time.monotonic() - began:.0f} s)", highlight=False, markup=False)
     if shop.results.find(run) is None:

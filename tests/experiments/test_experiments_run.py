@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from nddr_deploy.errors import DivergedError, InputError
+from nddr_deploy.errors import DivergedError, InputError, ModelFileError
 from nddr_deploy.experiments import timed
 from nddr_deploy.experiments.plan import make_plan
 from nddr_deploy.experiments.report import Cell
@@ -242,6 +243,22 @@ def test_a_damaged_result_is_named(table: Path, tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"vgg16-nddr-.* is no result of a training .* Remove it to train again"):
         run(table, tmp_path / "out")
+
+
+def test_a_damaged_checkpoint_is_named_and_trained_again_when_its_folder_is_removed(
+    table: Path, tmp_path: Path
+) -> None:
+    first, _ = run(table, tmp_path / "out")
+    next((tmp_path / "out" / "results").glob("vgg16-nddr-*")).unlink()
+    (fused,) = (tmp_path / "out" / "runs").glob("vgg16-nddr-*")
+    (fused / "ckpt.pt").write_bytes((fused / "ckpt.pt").read_bytes()[:500])
+
+    with pytest.raises(ModelFileError, match=r"vgg16-nddr-.*ckpt.pt .* Or remove that folder: .* trained again"):
+        run(table, tmp_path / "out")
+    shutil.rmtree(fused)
+    again, _ = run(table, tmp_path / "out")
+
+    assert again.cells == first.cells
 
 
 def test_a_report_alone_trains_nothing_and_says_what_is_missing(table: Path, tmp_path: Path) -> None:
