@@ -113,7 +113,8 @@ def _seen(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
-    room = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
+    size = max(abs(low), abs(high))
+    room = max(0.06 * (high - low), 0.003 * size) or 1.0  # four digits must tell the ticks apart
     return low - room if low < 0 or low - room > 0 else 0.0, high + room
 
 

@@ -131,7 +131,8 @@ def samples(comparisons: Sequence[Comparison], tasks: Sequence[Task]) -> Html | 
             panel(view.picture, view.title, f"{each.name}, {view.title}", smooth=view.smooth) for view in each.views
         ]
         caption = tag("figcaption", tag("strong", each.name), said)
-        parts.append(tag("figure", caption, beside(views, class_="panels pairwise"), class_="worst"))
+        grid = "panels pairwise" if len(views) > 1 else "panels"
+        parts.append(tag("figure", caption, beside(views, class_=grid), class_="worst"))
     return section("Validation samples", "What the heads make of them, beside the truth.", *parts)
 
 

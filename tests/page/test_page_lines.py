@@ -69,3 +69,9 @@ def test_several_curves_have_a_legend_and_names_are_escaped() -> None:
     assert "<i>" not in chart
     assert "<b>" not in chart
     assert 'class="c1"' in chart  # there are eight colours
+
+
+def test_values_that_hardly_differ_still_have_ticks_that_do() -> None:
+    ticks = labels(line_chart("a", [Line("a", [(0, 25.970), (1, 25.971)])]))[:-5]
+
+    assert len(set(ticks)) == len(ticks) > 1
