@@ -57,7 +57,7 @@ class TableReport:
         failed: row name -> number of seeds whose training failed.
         seeds: that are finished in every row.
         asked: the seeds asked for.
-        results: all that went in.
+        results: all that went in, those of the networks that rows start from too.
     """
 
     spec: TableSpec
@@ -138,11 +138,11 @@ def make_report(plan: Plan, results: Results, forms: Mapping[tuple[str, str], Me
     """
     spec = plan.spec
     seeds = sorted({seed for _, seed in plan.cells})
-    used: dict[str, Result] = {}
+    found_results = [results.find(run) for run in plan.runs()]  # what rows start from took its time, too
+    used = {result.digest: result for result in found_results if result is not None}
     cells, failed, complete = {}, {}, set(seeds)
     for row in spec.rows:
         per_seed = {seed: _found(plan.cells[row.name, seed], results) for seed in seeds}
-        used.update({result.digest: result for found in per_seed.values() for result in found or ()})
         complete -= {seed for seed, found in per_seed.items() if found is None}
         finished = {seed: found for seed, found in per_seed.items() if found is not None}
         metrics = {

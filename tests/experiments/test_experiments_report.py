@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from nddr_deploy.experiments.compare import T95, Difference, difference
 from nddr_deploy.experiments.markdown import markdown
-from nddr_deploy.experiments.report import Cell, TableReport
-from nddr_deploy.experiments.spec import Row, TableSpec
+from nddr_deploy.experiments.plan import make_plan
+from nddr_deploy.experiments.report import Cell, TableReport, make_report
+from nddr_deploy.experiments.results import Result, Results
+from nddr_deploy.experiments.spec import Row, TableSpec, read_table
 from nddr_deploy.tasks.base import MetricForm
 
+TABLES = Path(__file__).parents[2] / "examples" / "tables"
 SINGLE = Row("single task", stage="single", each=True, start="random", paper=(33.5, 15.6))
 FORMS = (MetricForm("share", higher_is_better=True), MetricForm("degrees", higher_is_better=False))
 
@@ -92,6 +97,21 @@ def test_one_seed_claims_nothing_about_chance() -> None:
     assert table.like_best(0) == ()
     assert "One seed says nothing about chance" in text
     assert r"\* |" not in text
+
+
+def test_the_time_of_a_table_is_that_of_its_starts_too(tmp_path: Path) -> None:
+    plan = make_plan(read_table(TABLES / "table3.yaml", "tiny"), [0])  # two rows, three networks that they start from
+    results = Results(tmp_path)
+    scores = {"segmentation": {"mIoU": 0.5}, "normals": {"mean_angle": 20.0}}
+    for run in plan.runs():
+        machine = {"cpu": "a CPU", "device": "cpu"}
+        results.write(run, Result(run.digest, run.name, 0, {}, {}, scores, "", 2, 60.0, 1.0, machine, {}, ""))
+    narrow = replace(plan.spec, columns=(("segmentation", "mIoU"), ("normals", "mean_angle")))
+
+    table = make_report(replace(plan, spec=narrow), results, dict(zip(narrow.columns, FORMS, strict=True)))
+
+    assert "5 networks trained in 5 minutes on cpu (a CPU)" in markdown(table)
+    assert [cell.values for cell in table.cells["single tasks"]] == [(50.0,), (20.0,)]
 
 
 def test_the_interval_is_students() -> None:
