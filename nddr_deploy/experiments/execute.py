@@ -230,7 +230,7 @@ def _result(run: Run, config: TrainConfig, shop: Workshop, scores: Scores, faile
         metrics=scores,
         failed=failed,
         steps=config.steps,
-        seconds=round(spent.seconds, 1),
+        seconds=round(spent.seconds, 3),
         images_per_s=round(spent.images_per_s, 1),
         machine=machine,
         versions={"nddr-deploy": version("nddr-deploy"), "commit": _commit(), "torch": str(torch.__version__)},

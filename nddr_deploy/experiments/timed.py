@@ -71,7 +71,7 @@ def train_timed(config: TrainConfig, *, resume: bool, console: Console) -> None:
         if writes and folder.is_dir():
             spent = before + (time.monotonic() - began if seconds is None else seconds)
             with finished_file(folder / NOTE) as new:
-                new.write_text(json.dumps(asdict(Spent(round(spent, 2), rate, failed))), encoding="utf-8")
+                new.write_text(json.dumps(asdict(Spent(round(spent, 3), rate, failed))), encoding="utf-8")
 
 
 def console_of(*, terminal: bool) -> Console:

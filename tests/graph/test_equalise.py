@@ -87,7 +87,7 @@ def test_a_trained_network_whose_one_stream_is_30_times_smaller_is_as_good_in_in
     assert min(gains.values()) > GAIN_DB  # both heads suffer: each stage joins the streams anew
     assert gains[weak] > 15
     split = gains_db(uneven, split_fusion(uneven), target, calibration, images)
-    assert gains[weak] == pytest.approx(split[weak], abs=3)  # the alternative, which costs a convolution per stream
+    assert gains[weak] > split[weak] - 3  # the alternative, which costs a convolution per stream
     original = gains_db(uneven, model, target, calibration, images)
     assert gains[weak] > original[weak] - 3
 

@@ -38,10 +38,14 @@ def shares(network: MultiTaskNetwork, power: dict[str, list[float]]) -> dict[tup
 
 
 def test_cross_stitch_shares_are_mixing_weights_times_scales() -> None:
-    found = shares(network_of(CrossStitch(["a", "b"], 2, own=0.8, other=-0.2)), {"a": [1.0, 1.0], "b": [4.0, 4.0]})
+    layer = CrossStitch(["a", "b"], 2)
+    with torch.no_grad():
+        layer.mix.copy_(torch.tensor([[0.8, -0.2], [0.4, 0.8]]).reshape(2, 2, *[1] * (layer.mix.ndim - 2)))
 
-    # a takes 0.8 x 1 of a and 0.2 x 2 of b; b takes 0.2 x 1 of a and 0.8 x 2 of b
-    assert found == pytest.approx({("a", "a"): 2 / 3, ("a", "b"): 1 / 3, ("b", "a"): 1 / 9, ("b", "b"): 8 / 9})
+    found = shares(network_of(layer), {"a": [1.0, 1.0], "b": [4.0, 4.0]})
+
+    # a takes 0.8 x 1 of a and 0.2 x 2 of b; b takes 0.4 x 1 of a and 0.8 x 2 of b
+    assert found == pytest.approx({("a", "a"): 2 / 3, ("a", "b"): 1 / 3, ("b", "a"): 1 / 5, ("b", "b"): 4 / 5})
 
 
 def test_sluice_shares_count_both_halves() -> None:
@@ -108,9 +112,10 @@ def test_a_task_that_takes_nothing_has_no_shares_and_a_network_without_fusion_sa
     [
         ("nddr", {"order": "bn-conv", "bias": True}, 2),
         ("nddr", {"order": "conv-bn-relu", "own_first": True}, 3),
+        ("cross_stitch", {"per_channel": True}, 3),
         ("sluice", {}, 2),
     ],
-    ids=["bn-conv", "conv-bn-relu, own first", "sluice"],
+    ids=["bn-conv", "conv-bn-relu, own first", "cross-stitch", "sluice"],
 )
 def test_shares_are_those_that_nddr_inspect_finds_in_the_exported_network(
     tmp_path: Path, fusion: str, options: dict[str, Any], count: int
