@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,26 +70,39 @@ def _legend(report: TableReport) -> str:
 
 
 def _gains(report: TableReport, heads: Sequence[str]) -> list[str]:
-    """A second table: every row against the single-task one, over the seeds that both have."""
+    """Two more tables: rows against the single-task one, and against single-task networks of the same steps."""
     reference = report.reference
     if reference is None:
         return []
-    lines = []
-    for name in report.cells:
-        gains = [report.gain(name, reference, number) for number in range(len(heads))]
-        if name != reference and gains[0].values:
-            lines.append(f"| {_row_name(report, name)} | " + " | ".join(_gain(gain) for gain in gains) + " |")
-    if not lines:
-        return []
+    peers = [(name, peer) for name in report.cells if (peer := report.peer(name)) is not None and peer != reference]
     return [
-        "",
-        f"Gain over *{reference}*, seed by seed; positive is better. \\*: beyond chance (the 95 % interval of the mean "
-        "leaves 0 out, paired t-test; a table makes many such tests). A single seed cannot tell.",
-        "",
-        "| | " + " | ".join(head.rstrip(" ↑↓") for head in heads) + " |",
-        "|---|" + "---|" * len(heads),
-        *lines,
+        *_gain_table(
+            report,
+            heads,
+            f"Gain over *{reference}*, seed by seed; positive is better. \\*: beyond chance (the 95 % interval of the "
+            "mean leaves 0 out, paired t-test; a table makes many such tests). A single seed cannot tell.",
+            {(name, reference): "" for name in report.cells if name != reference},
+        ),
+        *_gain_table(
+            report,
+            heads,
+            "The same over single-task networks that were trained for the same steps:",
+            {(name, peer): f", over *{peer}*" for name, peer in peers},
+        ),
     ]
+
+
+def _gain_table(
+    report: TableReport, heads: Sequence[str], title: str, pairs: Mapping[tuple[str, str], str]
+) -> list[str]:
+    """Args: pairs: a row and the one that it is measured against -> what is said after its name."""
+    lines = []
+    for (name, other), after in pairs.items():
+        gains = [report.gain(name, other, number) for number in range(len(heads))]
+        if gains[0].values:
+            lines.append(f"| {_row_name(report, name)}{after} | " + " | ".join(_gain(gain) for gain in gains) + " |")
+    columns = " | ".join(head.rstrip(" ↑↓") for head in heads)
+    return ["", title, "", f"| | {columns} |", "|---|" + "---|" * len(heads), *lines] if lines else []
 
 
 def _gain(gain: Difference) -> str:

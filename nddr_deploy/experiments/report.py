@@ -101,6 +101,13 @@ class TableReport:
         """The row that the others are measured against: the first one with a network per task."""
         return next((row.name for row in self.spec.rows if row.each), None)
 
+    def peer(self, name: str) -> str | None:
+        """The row of a network per task that were trained for the same steps as those of another row, if any."""
+        rows = {row.name: row for row in self.spec.rows}
+        if rows[name].each:
+            return None
+        return next((row.name for row in rows.values() if row.each and row.stage == rows[name].stage), None)
+
     def to_dict(self) -> dict[str, Any]:
         columns = [f"{task}.{metric}" for task, metric in self.spec.columns]
         return {

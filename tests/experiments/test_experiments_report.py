@@ -17,7 +17,15 @@ from nddr_deploy.experiments.spec import Row, TableSpec, read_table
 from nddr_deploy.tasks.base import MetricForm
 
 TABLES = Path(__file__).parents[2] / "examples" / "tables"
-SINGLE = Row("single task", stage="single", each=True, start="random", paper=(33.5, 15.6))
+KNOWN = {
+    row.name: row
+    for row in (
+        Row("single task", stage="single", each=True, start="random", paper=(33.5, 15.6)),
+        Row("trained on", stage="fused", each=True, start="single"),
+        Row("as long", stage="long", each=True, start="random"),
+        Row("shared", stage="long", start="random"),
+    )
+}
 FORMS = (MetricForm("share", higher_is_better=True), MetricForm("degrees", higher_is_better=False))
 
 
@@ -31,7 +39,7 @@ def report(rows: dict[str, tuple[list[float], list[float]]], asked: int = 3, **f
         columns=(("segmentation", "mIoU"), ("normals", "mean_angle")),
         judged_on={"split": "test"},
         sections={},
-        rows=tuple(SINGLE if name == SINGLE.name else Row(name) for name in rows),
+        rows=tuple(KNOWN.get(name, Row(name)) for name in rows),
     )
     cells = {
         name: tuple(Cell(tuple(values), None, tuple(range(len(values)))) for values in columns)
@@ -69,6 +77,36 @@ def test_gains_over_the_single_task_row_are_taken_seed_by_seed_and_positive_is_b
     text = markdown(table)
 
     assert line(text, "| NDDR |", 1) == r"| NDDR | +1.00 ± 0.10 \* | +0.00 ± 1.00 |"  # though seeds differ by 10
+
+
+def test_gains_are_also_taken_over_the_single_task_networks_of_the_same_steps() -> None:
+    table = report(
+        {
+            "single task": ([30.0, 20.0, 25.0], [16.0] * 3),
+            "trained on": ([31.0, 21.0, 26.0], [15.0] * 3),
+            "as long": ([33.0, 23.0, 28.0], [14.0] * 3),
+            "shared": ([32.0, 22.1, 26.9], [13.0, 15.0, 14.0]),
+            "NDDR": ([33.0, 23.1, 27.9], [14.0, 16.0, 15.0]),
+        }
+    )
+
+    assert {name: table.peer(name) for name in table.cells} == {
+        "single task": None,
+        "trained on": None,
+        "as long": None,
+        "shared": "as long",
+        "NDDR": "trained on",
+    }
+    text = markdown(table)
+    assert line(text, "| NDDR |", 1) == r"| NDDR | +3.00 ± 0.10 \* | +1.00 ± 1.00 |"
+    assert line(text, "| NDDR, over *trained on* |") == r"| NDDR, over *trained on* | +2.00 ± 0.10 \* | +0.00 ± 1.00 |"
+    assert line(text, "| shared, over *as long* |") == r"| shared, over *as long* | -1.00 ± 0.10 \* | +0.00 ± 1.00 |"
+
+
+def test_a_table_without_single_task_networks_of_the_same_steps_has_no_such_gains() -> None:
+    table = report({"single task": ([30.0], [16.0]), "NDDR": ([40.0], [14.0])}, asked=1)
+
+    assert "the same steps" not in markdown(table)
 
 
 def test_rows_without_the_same_seeds_are_not_compared_and_say_how_many_they_have() -> None:
