@@ -19,8 +19,8 @@ EPILOG = """tables:
 
 scales:
   tiny   synthetic data, networks of a few channels, two steps: does everything run? seconds per table
-  small  narrow networks on a CPU: tables 1-6, S1, S2 on synthetic rooms, table 7 on real faces; about half an hour
-         per seed and core for all tables
+  small  narrow networks on a CPU: tables 1-6, S1, S2 on synthetic rooms, table 7 on real faces; 75 to 115 minutes
+         per seed on one core for all tables
   full   the paper's networks, sizes and steps: needs --data (nddr-data nyuv2, nddr-data imdb-wiki) and GPUs
 
 examples:
