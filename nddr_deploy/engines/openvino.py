@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,16 @@ class OpenVinoEngine(Engine):
         self._compiled = None
 
 
+@cache
+def core() -> openvino.Core:
+    """The one that all engines of a process share.
+
+    Each Core gives its thread another stack for signals and frees it in the end. Of two, freed in the order in which
+    they were made, the second puts the first one's freed stack back, and the next Ctrl-C is a segmentation fault.
+    """
+    return openvino.Core()
+
+
 def compile_model(
     model: Path | bytes, precision: str, *, threads: int, as_written: bool = False
 ) -> openvino.CompiledModel:
@@ -103,9 +114,8 @@ def compile_model(
         ModelFileError: OpenVINO cannot load it.
         UnsupportedError: the processor lacks the precision, or OpenVINO chose another one for most layers.
     """
-    core = openvino.Core()
     name = str(model) if isinstance(model, Path) else "the model"
-    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision in NEEDS and NEEDS[precision] not in able:
         raise UnsupportedError(
             f"{name}: this processor has no {NEEDS[precision].lower()} arithmetic that OpenVINO uses (it has "
@@ -119,9 +129,8 @@ def compile_model(
         "PERFORMANCE_HINT": "LATENCY",
     }
     try:
-        compiled = core.compile_model(
-            core.read_model(model if isinstance(model, bytes) else str(model)), "CPU", settings
-        )
+        graph = core().read_model(model if isinstance(model, bytes) else str(model))
+        compiled = core().compile_model(graph, "CPU", settings)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise ModelFileError(f"{name}: OpenVINO cannot load it ({reason}). Export the model again.") from error

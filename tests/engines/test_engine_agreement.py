@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nddr_deploy.engines import open_engine
-from nddr_deploy.engines.openvino import openvino
+from nddr_deploy.engines.openvino import core
 from nddr_deploy.errors import UnsupportedError
 
 
@@ -51,7 +51,7 @@ def test_bfloat16_is_used_where_it_is_asked_for(backend: str, trained: Any, expo
         with pytest.raises(UnsupportedError, match=r"in bf16\. Possible: fp32"):
             engine_of(backend, trained, exported, precision="bf16")
         return
-    if backend == "openvino" and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if backend == "openvino" and "BF16" not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         with pytest.raises(UnsupportedError, match="no bf16 arithmetic"):
             engine_of(backend, trained, exported, precision="bf16")
         return

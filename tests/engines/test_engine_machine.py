@@ -149,6 +149,28 @@ def test_openvino_neither_writes_to_the_home_folder_nor_calls_anybody(
     assert not list(tmp_path.glob("intel*"))
 
 
+def test_ctrl_c_is_heard_after_two_openvino_engines_were_closed(handmade: Callable[..., Any]) -> None:
+    probe = (
+        "import gc, os, signal, sys\n"
+        "from nddr_deploy.engines import open_engine\n"
+        "engines = [open_engine(sys.argv[1], 'openvino', threads=1) for _ in range(2)]\n"
+        "while engines:\n"
+        "    engines.pop(0).close()\n"  # the first one first
+        "    gc.collect()\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # whatever this test was started with
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('heard')"
+    )
+
+    run = subprocess.run(
+        [sys.executable, "-c", probe, str(handmade().path)], capture_output=True, text=True, check=False
+    )
+
+    assert (run.returncode, run.stdout) == (0, "heard\n"), run.stderr
+
+
 def test_onnxruntime_neither_writes_to_the_home_folder_nor_keeps_a_device_id(
     handmade: Callable[..., Any], tmp_path: Path
 ) -> None:

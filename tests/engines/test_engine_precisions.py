@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 from nddr_deploy.engines import open_engine
 from nddr_deploy.engines import openvino as backend
-from nddr_deploy.engines.openvino import compile_model, openvino, realised_precisions
+from nddr_deploy.engines.openvino import compile_model, realised_precisions
 from nddr_deploy.engines.run_bytes import run_bytes
 from nddr_deploy.errors import UnsupportedError
 from nddr_deploy.graph.fp16 import to_fp16
@@ -22,7 +22,7 @@ from nddr_deploy.graph.ranges import scan_ranges
 
 
 def needs(kind: str) -> pytest.MarkDecorator:
-    able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = backend.core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return pytest.mark.skipif(kind not in able, reason=f"this processor has no {kind} that OpenVINO uses")
 
 
@@ -187,7 +187,7 @@ def test_a_processor_without_the_precision_is_named(
         def get_property(self, device: str, name: str) -> list[str]:
             return ["FP32", "INT8"]
 
-    monkeypatch.setattr(backend.openvino, "Core", OldProcessor)
+    monkeypatch.setattr(backend, "core", OldProcessor)
 
     with pytest.raises(UnsupportedError, match=message):
         open_engine(quantised if "int8" in precision else exported.path, "openvino", precision=precision)
