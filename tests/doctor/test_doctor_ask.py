@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
 import pytest
 from doctor_machines import cpu_machine, finding, gpu_machine
+from processes import ended
 
 from nddr_deploy.doctor.ask import Answer, ask, tidy
 from nddr_deploy.doctor.diagnosis import judge
@@ -47,21 +47,7 @@ time.sleep(60)
 
     assert found.problem == "gave no answer within 1 s and was ended"
     assert time.monotonic() - start < 10.0  # far below the 60 s that it would have slept
-    assert not runs(int(sign.read_text()))
-
-
-def runs(pid: int) -> bool:
-    """A process that ended but that nobody has waited for does not run."""
-    for _ in range(50):
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except FileNotFoundError:
-            return False
-        if state == "Z":
-            return False
-        time.sleep(0.1)
-    os.kill(pid, 9)
-    return True
+    assert ended(int(sign.read_text()))
 
 
 def test_a_probe_that_ends_without_an_answer_is_told_with_its_last_words(tmp_path: Path) -> None:
