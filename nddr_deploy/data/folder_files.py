@@ -192,8 +192,10 @@ def pictures_of(root: Path) -> dict[str, str]:
         InputError: there are none, or two of the same name.
     """
     images = root / "images"
-    if not images.is_dir():
-        raise InputError(f"The folder {images} does not exist. Put the pictures of the data set there.")
+    for folder in (root, images):
+        if not folder.is_dir():
+            problem = "is no folder" if folder.exists() else "does not exist"
+            raise InputError(f"{folder} {problem}. Give a folder with the pictures in images/ (see docs/data.md).")
     found: dict[str, str] = {}
     for file in sorted(_files(images)):
         name, suffix = os.path.splitext(file)  # noqa: PTH122 - 460,000 objects of Path would take seconds

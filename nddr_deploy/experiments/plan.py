@@ -143,8 +143,9 @@ class _Maker:
         if settings.get("data", {}).get("name") == "folder":
             if self.data is None:
                 raise ConfigError(
-                    f"{self.spec.name} at scale {self.spec.scale} needs real data. Make a folder with nddr-data, and "
-                    "give it with --data."
+                    f"{self.spec.name} at scale {self.spec.scale} needs real data with "
+                    f"{' and '.join(self.spec.tasks)}. Make a folder of it with nddr-data (docs/data.md), and give it "
+                    "with --data."
                 )
             settings = merged(settings, {"data": {"options": {"path": self.data}}})
         run = Run(_name(settings), settings, seed, self.spec.judged_on, starts or {})

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -122,7 +123,10 @@ def _with_override(values: dict[str, Any], word: str) -> dict[str, Any]:
 
 
 def _check_names(values: Any, kind: Any, path: tuple[str, ...]) -> None:
-    """Every key of `values` must be a field of the dataclass `kind`, and so on below it."""
+    """Every key of `values` must be a field of the dataclass `kind`, null only where it may be, and so on below it.
+
+    jsonargparse takes null for any type.
+    """
     if not is_dataclass(kind):
         return
     where = ".".join(path) or "the configuration"
@@ -134,7 +138,10 @@ def _check_names(values: Any, kind: Any, path: tuple[str, ...]) -> None:
     for key, value in values.items():
         if key not in hints:
             raise unknown_choice(f"{where}: setting", str(key), [field.name for field in fields(kind)])
-        _check_names(value, hints[key], (*path, str(key)))
+        below = (*path, str(key))
+        if value is None and NoneType not in get_args(hints[key]) and not is_dataclass(hints[key]):
+            raise ConfigError(f"{'.'.join(below)}: found nothing (null); expected {_in_words(hints[key])}.")
+        _check_names(value, hints[key], below)
 
 
 def _wrong_value(error: Exception, values: Mapping[str, Any]) -> ConfigError:
@@ -143,18 +150,32 @@ def _wrong_value(error: Exception, values: Mapping[str, Any]) -> ConfigError:
     found = re.search(r'[Kk]ey "([^"]+)"', message)
     kind: Any = TrainConfig
     value: Any = values
-    expected = ""
     for name in found.group(1).split(".") if found else ():
         if not (is_dataclass(kind) and isinstance(value, Mapping) and name in value):
             break
-        expected = str(next(field.type for field in fields(kind) if field.name == name))
         kind, value = get_type_hints(kind)[name], value[name]
-    if not found or not expected:
+    if not found or kind is TrainConfig:
         return ConfigError(f"The configuration is wrong: {message}")
-    expected = expected.removeprefix("Literal").replace("None", "null")
-    return ConfigError(
-        f"{found.group(1)}: found {value!r}; expected {expected.strip('[]') if '[' in expected[:1] else expected}."
-    )
+    return ConfigError(f"{found.group(1)}: found {value!r}; expected {_in_words(kind)}.")
+
+
+def _in_words(kind: Any) -> str:
+    """The type of a setting, for people: `tuple[int, int] | None` is "a list of 2 whole numbers or null"."""
+    nouns = {int: "whole number", float: "number", str: "text"}
+    if kind in nouns:
+        return f"a {nouns[kind]}"
+    if kind in (bool, NoneType):
+        return "true or false" if kind is bool else "null"
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return " or ".join(map(repr, parts))
+    if origin in (Union, UnionType):
+        return " or ".join(map(_in_words, parts))
+    if is_dataclass(kind) or issubclass(origin, Mapping):
+        each = "" if Any in parts or not parts else f", each value {_in_words(parts[1])}"
+        return f"settings, as in `name: value`{each}"
+    count = "" if Ellipsis in parts or origin is not tuple else f"{len(parts)} "
+    return f"a list of {count}{nouns[parts[0]]}s"
 
 
 def _plain(value: Any) -> Any:

@@ -261,6 +261,11 @@ def test_what_is_missing_is_said_on_opening(tmp_path: Path, breaks: Callable[[Pa
 def test_a_folder_without_labels_or_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         open_dataset("folder", "train", path=str(tmp_path / "none"))
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file is no folder"):
+        open_dataset("folder", "train", path=str(tmp_path / "file"))
+    with pytest.raises(InputError, match=r"images does not exist\. Give a folder with the pictures in images/"):
+        open_dataset("folder", "train", path=str(tmp_path))
     (tmp_path / "images").mkdir()
     Image.new("RGB", (4, 4)).save(tmp_path / "images" / "a.png")
     with pytest.raises(InputError, match="no labels"):

@@ -112,7 +112,7 @@ def test_imdb_wiki_takes_pictures_and_says_how_many_are_missing(
         ("utkface {}/none.tar --output {}/out", "none.tar does not exist; expected a folder of pictures, a tar"),
         ("utkface {} --output {}/note.txt", "note.txt/images cannot be made"),
         ("imdb-wiki {}/none.mat --output {}/out", "none.mat does not exist; expected imdb.mat or wiki.mat"),
-        ("folder {}/none", "none/images does not exist. Put the pictures"),
+        ("folder {}/none", "none does not exist. Give a folder with the pictures in images/"),
         ("folder {} --problems 0", "--problems must be at least 1; got 0"),
     ],
 )

@@ -281,7 +281,10 @@ def test_a_scale_that_a_table_lacks_is_named(tmp_path: Path) -> None:
 
 
 def test_real_data_and_weights_that_were_not_given_are_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"table4 at scale full needs real data. Make a folder with nddr-data"):
+    with pytest.raises(
+        ConfigError,
+        match=r"table4 at scale full needs real data with segmentation and normals. Make a folder of it with nddr-data",
+    ):
         make_plan(read_table(TABLES / "table4.yaml", "full"), [0])
     (tmp_path / "train.txt").write_text("one\n")
     with pytest.raises(ConfigError, match=r"starts from pretrained weights. Give a torchvision weight file"):
