@@ -39,9 +39,11 @@ class Preprocess:
     def __post_init__(self) -> None:
         if self.order not in ("rgb", "bgr"):
             raise unknown_choice("preprocess.order", self.order, ("rgb", "bgr"))
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+        finite = np.isfinite((self.scale, *self.mean, *self.std)).all()
+        if not finite or len(self.mean) != 3 or len(self.std) != 3 or min(self.scale, *self.std) <= 0:
             raise ConfigError(
-                f"preprocess: expected three means and three positive deviations; got {self.mean}, {self.std}."
+                "preprocess: expected a positive scale, three means and three positive deviations, all finite; got "
+                f"{self.scale}, {self.mean}, {self.std}."
             )
 
     @property

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -95,9 +98,12 @@ def test_a_frame_of_another_shape_or_type_is_refused_with_both_shapes() -> None:
         Fit.of((10, 20), (48, 64)).apply(np.zeros((10, 20, 3)))  # type: ignore[arg-type]
 
 
-def test_a_deviation_of_zero_is_refused() -> None:
-    with pytest.raises(ConfigError, match="positive"):
-        Preprocess(std=(1.0, 0.0, 1.0))
+@pytest.mark.parametrize(
+    "values", [{"std": (1.0, 0.0, 1.0)}, {"scale": 0.0}, {"scale": math.nan}, {"mean": (math.inf, 0.0, 0.0)}]
+)
+def test_numbers_that_pictures_cannot_be_scaled_by_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="expected a positive scale, three means and three positive deviations, all"):
+        Preprocess(**values)
 
 
 def test_an_unknown_fit_is_named_with_its_choices() -> None:

@@ -32,24 +32,37 @@ def augment(
         random: the only source of chance.
 
     Raises:
-        ConfigError: a range of factors that is empty or not positive, or a colour change outside its range.
+        ConfigError: see `check_ranges`.
 
     The recipes of public code agree on one factor for image and targets, bilinear images and nearest labels, mean
     colour and label 255 outside the image, and mirroring half of the samples; so do we. They differ in where a small
     image lies in the window (ours: anywhere), and three leave the x of mirrored normals as it was, which is wrong.
     """
+    check_ranges(settings)
     varied = {task.name: targets[task.name] for task in tasks}
-    low, high = settings.scale
-    if not 0 < low <= high:
-        raise ConfigError(
-            f"augment.scale: expected a range of positive factors, as in [0.8, 1.25]; got {list(settings.scale)}."
-        )
-    if settings.crop_hw is not None or (low, high) != (1.0, 1.0):
+    if settings.crop_hw is not None or tuple(settings.scale) != (1.0, 1.0):
         image, varied = _window(image, varied, tasks, settings, padding, random)
     if settings.flip and random.random() < 0.5:
         image = np.ascontiguousarray(image[:, ::-1])
         varied = {task.name: task.flip(varied[task.name]) for task in tasks}
     return _recolour(image, settings, random), varied
+
+
+def check_ranges(settings: AugmentConfig) -> None:
+    """Raise ConfigError for factors that are not positive, a crop without pixels, or a colour change out of range."""
+    low, high = settings.scale
+    if not 0 < low <= high:
+        raise ConfigError(
+            f"augment.scale: expected a range of positive factors, as in [0.8, 1.25]; got {list(settings.scale)}."
+        )
+    if settings.crop_hw is not None and min(settings.crop_hw) < 1:
+        raise ConfigError(f"augment.crop_hw: expected a height and a width from 1; got {list(settings.crop_hw)}.")
+    changes = settings.brightness, settings.contrast, settings.saturation
+    if not all(0 <= change <= 1 for change in changes) or not 0 <= settings.hue <= 0.5:
+        raise ConfigError(
+            "augment: brightness, contrast and saturation change by a share from 0 to 1, hue by 0 to 0.5 of the colour "
+            f"circle; got {changes} and {settings.hue}."
+        )
 
 
 def _window(
@@ -98,11 +111,6 @@ def _window(
 
 def _recolour(image: Image, settings: AugmentConfig, random: np.random.Generator) -> Image:
     changes = settings.brightness, settings.contrast, settings.saturation
-    if not all(0 <= change <= 1 for change in changes) or not 0 <= settings.hue <= 0.5:
-        raise ConfigError(
-            "augment: brightness, contrast and saturation change by a share from 0 to 1, hue by 0 to 0.5 of the colour "
-            f"circle; got {changes} and {settings.hue}."
-        )
     if not any((*changes, settings.hue)):
         return image
     brightness, contrast, saturation = (1 + random.uniform(-change, change) for change in changes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -100,6 +101,16 @@ def _changed(config: Any, default: Any) -> dict[str, Any]:
 def config_to_yaml(config: TrainConfig) -> str:
     """What `--print_config` prints: every setting, in the order of `TrainConfig`."""
     return yaml.safe_dump(config_to_dict(config), sort_keys=False, default_flow_style=None, allow_unicode=True)
+
+
+def check_finite(settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError where plain settings, at any depth, have a number that is infinite or NaN."""
+    for key, value in settings.items():
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, Mapping):
+                check_finite({f"{key}.{name}": inner for name, inner in item.items()})
+            elif isinstance(item, float) and not math.isfinite(item):
+                raise ConfigError(f"{key}: found {value!r}; expected finite numbers.")
 
 
 def _with_override(values: dict[str, Any], word: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from nddr_deploy.tasks.base import Task
 from nddr_deploy.training.batchnorm import set_up_batchnorm, to_training_mode
 from nddr_deploy.training.compiled import compile_network, graphs, strict_compiler
 from nddr_deploy.training.config import OptimiserConfig, TrainConfig
-from nddr_deploy.training.config_file import config_to_dict, config_to_yaml
+from nddr_deploy.training.config_file import check_finite, config_to_dict, config_to_yaml
 from nddr_deploy.training.device import make_accelerator, numerics
 from nddr_deploy.training.ema import Average
 from nddr_deploy.training.folder import RunFolder
@@ -79,7 +79,7 @@ def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console)
     plain = {key: value for key, value in config_to_dict(config).items() if key != "output"}  # a run may be moved
     data = config.data
     with processes.together():
-        _check_counts(config)
+        _check_numbers(config)
         checkpoint = load_resumable(folder.last, plain) if resume else None
         learn = open_dataset(data.name, data.train, **{**data.options, **data.train_options})
         held_out = open_dataset(data.name, data.val, **{**data.options, **data.val_options})
@@ -241,12 +241,19 @@ def choose_tasks(dataset: Dataset, names: Sequence[str]) -> tuple[Task, ...]:
     return tuple(known[name] for name in names) if names else tuple(dataset.tasks)
 
 
-def _check_counts(config: TrainConfig) -> None:
+def _check_numbers(config: TrainConfig) -> None:
+    check_finite(config_to_dict(config))
     for name in ("steps", "batch_size", "accumulate", "eval_every", "checkpoint_every", "log_every"):
         if getattr(config, name) < 1:
             raise ConfigError(f"{name}: expected at least 1; got {getattr(config, name)}.")
-    if config.workers < 0 or config.seed < 0:
-        raise ConfigError(f"workers and seed: expected 0 or more; got {config.workers} and {config.seed}.")
+    if config.workers < 0 or not 0 <= config.seed < 2**63:
+        raise ConfigError(
+            f"workers and seed: expected 0 or more, and a seed below 2^63; got {config.workers} and {config.seed}."
+        )
+    if config.optimiser.clip_norm is not None and config.optimiser.clip_norm <= 0:
+        raise ConfigError(
+            f"optimiser.clip_norm: expected a positive norm, or null for no limit; got {config.optimiser.clip_norm}."
+        )
 
 
 def _image_size(dataset: Dataset) -> tuple[int, int]:

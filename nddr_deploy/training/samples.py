@@ -17,7 +17,7 @@ from torch.utils.data import Dataset as TorchDataset
 from nddr_deploy.data.base import Dataset, Sample
 from nddr_deploy.errors import ConfigError, InputError, NddrError
 from nddr_deploy.tasks.base import IGNORE_LABEL, Array, Task
-from nddr_deploy.training.augment import augment
+from nddr_deploy.training.augment import augment, check_ranges
 from nddr_deploy.training.config import AugmentConfig
 
 # Different uses of one seed must not draw the same numbers: the second word of every seed sequence says what it is for.
@@ -71,7 +71,7 @@ class Batches(TorchDataset[Batch | NddrError]):
         parts: into how many its samples will be cut.
 
     Raises:
-        ConfigError: an empty data set, or a batch that cannot be shared out evenly.
+        ConfigError: an empty data set, a batch that cannot be shared out evenly, or a variation out of range.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class Batches(TorchDataset[Batch | NddrError]):
                 f"batch_size: {batch_size} images cannot be shared out evenly among {sharers}. "
                 f"Choose a multiple of {processes * parts}."
             )
+        check_ranges(settings)
         self.dataset = dataset
         self.tasks = tuple(tasks)
         self.batch_size = batch_size

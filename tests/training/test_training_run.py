@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 import signal
 import subprocess
@@ -329,6 +330,14 @@ def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
         ({"data": {"val_options": {"count": 0}}}, "validation split has no samples"),
         ({"start": {"imagenet": "a", "checkpoint": "b"}}, "starts from one of them"),
         ({"threads": 0}, "threads"),
+        ({"seed": 2**63}, r"seed below 2\^63"),
+        ({"optimiser": {"clip_norm": 0}}, "clip_norm: expected a positive norm"),
+        ({"optimiser": {"weight_decay": math.inf}}, "optimiser.weight_decay: found inf; expected finite"),
+        ({"loss": {"weights": {"depth": math.nan}}}, "loss.weights.depth: found nan"),
+        ({"augment": {"scale": [1, math.inf]}}, r"augment.scale: found \[1.0, inf\]"),
+        ({"augment": {"scale": [2, 1]}}, "augment.scale: expected a range of positive factors"),
+        ({"augment": {"hue": 0.6}}, "hue by 0 to 0.5"),
+        ({"augment": {"crop_hw": [0, 8]}}, r"crop_hw: expected a height and a width from 1; got \[0, 8\]"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(
