@@ -29,6 +29,16 @@ class Processes:
         self.index: int = accelerator.process_index
         self._cpus = torch.distributed.new_group(backend="gloo", timeout=PATIENCE) if self.count > 1 else None
 
+    def close(self) -> None:
+        """Leave the others; this process is alone from here on.
+
+        A thread of gloo may hold the last tensor that it sent until it gets Python's lock. If Python ends first, the
+        process is aborted (SIGABRT), whatever it had done. So the last reference to the group goes here, which waits.
+        """
+        group, self._cpus = self._cpus, None
+        if group is not None and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group(group)
+
     def sum(self, values: Tensor) -> Tensor:
         """The sum of a tensor over all processes, on its device."""
         if self.count > 1:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from rich.console import Console
 
 from nddr_deploy.data import open_dataset
@@ -69,12 +70,19 @@ def train(
         numerics(deterministic=config.deterministic, threads=config.threads),
         strict_compiler(config.compile),
     ):
-        return _train(config, resume, overwrite, console or Console())
+        accelerator = make_accelerator(config.device, config.amp)
+        with closing(Processes(accelerator)) as processes:
+            return _train(config, resume, overwrite, console or Console(), accelerator, processes)
 
 
-def _train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) -> TrainReport:
-    accelerator = make_accelerator(config.device, config.amp)
-    processes = Processes(accelerator)
+def _train(
+    config: TrainConfig,
+    resume: bool,
+    overwrite: bool,
+    console: Console,
+    accelerator: Accelerator,
+    processes: Processes,
+) -> TrainReport:
     folder = RunFolder(Path(config.output))
     plain = {key: value for key, value in config_to_dict(config).items() if key != "output"}  # a run may be moved
     data = config.data

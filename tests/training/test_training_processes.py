@@ -157,6 +157,13 @@ def test_an_error_of_one_process_ends_both_and_one_of_them_says_it(
     assert all(sentence in outcome["sentence"] for outcome in outcomes[name])
 
 
+def test_no_thread_is_left_that_could_hold_a_tensor_when_python_ends(pair: Pair) -> None:
+    """It would abort a process that has done all its work; torchrun then calls the whole training failed."""
+    for name, outcomes in pair[1].items():
+        for outcome in outcomes:
+            assert int(outcome["threads"]) <= 2, name  # of accelerate's group; each group has two
+
+
 def launch(tmp_path: Path, *words: str, **changes: Any) -> subprocess.Popen[str]:
     """`torchrun` with two processes, in a process group of its own as a terminal makes one."""
     config = tmp_path / "launched.yaml"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -27,8 +30,8 @@ def train_together(folder: Path, trainings: list[dict[str, Any]]) -> list[tuple[
         trainings: "config"; "resume"; "interrupt": (process, n), which gets Ctrl-C at its n-th training sample.
 
     Returns:
-        For each training what became of it in each process: "error", a class or "", its "sentence", and what was
-        "printed".
+        For each training what became of it in each process: "error", a class or "", its "sentence", what was "printed",
+        and how many "threads" of gloo were left.
     """
     plan = folder / "plan.json"
     ports = free_ports(len(trainings))
@@ -62,13 +65,13 @@ def train_together(folder: Path, trainings: list[dict[str, Any]]) -> list[tuple[
 
 
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Below those that Linux gives to whoever asks for any port, for they are used only later."""
+    return list(itertools.islice(filter(is_free, random.sample(range(20_000, 32_000), 200)), count))
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) != 0
 
 
 def work(plan: Path, outcome: Path) -> None:
@@ -82,6 +85,7 @@ def work(plan: Path, outcome: Path) -> None:
     run.open_dataset = open_tiny
     said = []
     for training in json.loads(plan.read_text()):
+        gc.collect()  # what is left of the training before
         os.environ["MASTER_PORT"] = str(training["port"])
         process, count = training.get("interrupt", (None, 0))
         if process == int(os.environ["RANK"]):
@@ -92,9 +96,10 @@ def work(plan: Path, outcome: Path) -> None:
             run.train(config, resume=training.get("resume", False), console=Console(file=printed))
         except (NddrError, KeyboardInterrupt) as met:
             error, sentence = type(met).__name__, str(met)
+        left = sum(name.read_text().startswith("pt_gloo") for name in Path("/proc/self/task").glob("*/comm"))
         if torch.distributed.is_initialized():  # a command would end here
             torch.distributed.destroy_process_group()
-        said.append({"error": error, "sentence": sentence, "printed": printed.getvalue()})
+        said.append({"error": error, "sentence": sentence, "printed": printed.getvalue(), "threads": str(left)})
     outcome.write_text(json.dumps(said))
 
 
