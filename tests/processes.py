@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
-from pathlib import Path
+
+import psutil
 
 
 def ended(pid: int, within_s: float = 10.0) -> bool:
@@ -14,13 +13,13 @@ def ended(pid: int, within_s: float = 10.0) -> bool:
     A process that ended but that nobody has waited for (a zombie) has ended.
     """
     end = time.monotonic() + within_s
-    while time.monotonic() < end:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.01)
-    os.kill(pid, signal.SIGKILL)
-    return False
+    try:
+        process = psutil.Process(pid)
+        while process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > end:
+                process.kill()
+                return False
+            time.sleep(0.01)
+    except psutil.NoSuchProcess:
+        pass
+    return True

@@ -63,7 +63,7 @@ def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
     Raises:
         ConfigError: an unknown setting, or a value of another type.
     """
-    _check_names(values, TrainConfig, ())
+    _check_settings(values, TrainConfig, ())
     parser = optional.load("jsonargparse:ArgumentParser", extra="train")(exit_on_error=False)
     argument_error = optional.load("jsonargparse:ArgumentError", extra="train")
     parser.add_class_arguments(TrainConfig)
@@ -104,7 +104,7 @@ def config_to_yaml(config: TrainConfig) -> str:
 
 
 def check_finite(settings: Mapping[str, Any]) -> None:
-    """Raise ConfigError where plain settings, at any depth, have a number that is infinite or NaN."""
+    """Raise ConfigError where plain settings, or a list among them, hold a number that is infinite or NaN."""
     for key, value in settings.items():
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, Mapping):
@@ -133,7 +133,7 @@ def _with_override(values: dict[str, Any], word: str) -> dict[str, Any]:
     return changed
 
 
-def _check_names(values: Any, kind: Any, path: tuple[str, ...]) -> None:
+def _check_settings(values: Any, kind: Any, path: tuple[str, ...]) -> None:
     """Every key of `values` must be a field of the dataclass `kind`, null only where it may be, and so on below it.
 
     jsonargparse takes null for any type.
@@ -152,7 +152,7 @@ def _check_names(values: Any, kind: Any, path: tuple[str, ...]) -> None:
         below = (*path, str(key))
         if value is None and NoneType not in get_args(hints[key]) and not is_dataclass(hints[key]):
             raise ConfigError(f"{'.'.join(below)}: found nothing (null); expected {_in_words(hints[key])}.")
-        _check_names(value, hints[key], below)
+        _check_settings(value, hints[key], below)
 
 
 def _wrong_value(error: Exception, values: Mapping[str, Any]) -> ConfigError:

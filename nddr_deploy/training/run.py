@@ -87,6 +87,7 @@ def _train(
     plain = {key: value for key, value in config_to_dict(config).items() if key != "output"}  # a run may be moved
     data = config.data
     with processes.together():
+        check_finite(plain)
         _check_numbers(config)
         checkpoint = load_resumable(folder.last, plain) if resume else None
         learn = open_dataset(data.name, data.train, **{**data.options, **data.train_options})
@@ -250,7 +251,6 @@ def choose_tasks(dataset: Dataset, names: Sequence[str]) -> tuple[Task, ...]:
 
 
 def _check_numbers(config: TrainConfig) -> None:
-    check_finite(config_to_dict(config))
     for name in ("steps", "batch_size", "accumulate", "eval_every", "checkpoint_every", "log_every"):
         if getattr(config, name) < 1:
             raise ConfigError(f"{name}: expected at least 1; got {getattr(config, name)}.")
