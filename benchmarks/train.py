@@ -26,7 +26,8 @@ from train_steps import CHECKOUT  # first: it makes the package of this checkout
 
 from nddr_deploy.command import parse_list, parse_size, run_command
 from nddr_deploy.engines.machine import describe_machine
-from nddr_deploy.files import finished_file
+from nddr_deploy.errors import ConfigError
+from nddr_deploy.files import check_place, finished_file
 
 
 def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--ema", type=float, metavar="DECAY", help="what averaged weights cost: see its stage")
     parser.add_argument("--data", choices=("rooms", "folder"), default="rooms", help="(default: %(default)s)")
     parser.add_argument("--path", metavar="DIR", help="of --data folder")
-    parser.add_argument("--workers", type=parse_list, default=("0",), metavar="N,N", help="(default: 0)")
+    parser.add_argument("--workers", type=parse_counts, default=(0,), metavar="N,N", help="(default: 0)")
     parser.add_argument("--rounds", type=int, default=20, help="of each loop (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=8, help="in a round (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch on the CPU (default: %(default)s)")
@@ -124,16 +125,28 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+def parse_counts(text: str) -> tuple[int, ...]:
+    """`"0,2"` -> (0, 2)."""
+    parts = parse_list(text)
+    if not parts or not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} are no counts. Write whole numbers, as in 0,2.")
+    return tuple(int(part) for part in parts)
+
+
 def _main(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as in nddr-train
+    if min(arguments.rounds, arguments.steps) < 1:
+        raise ConfigError(f"--rounds and --steps must be at least 1; got {arguments.rounds} and {arguments.steps}.")
     path = arguments.output
     if arguments.dry_run:
         arguments.cases, arguments.rounds, arguments.steps = ("tiny",), 2, 2
     elif path is None:
         path = CHECKOUT / "benchmarks" / "results" / f"{date.today().isoformat()}-train.json"
+    if path is not None:
+        check_place(path)
     import torch
-    from train_steps.cases import Changes
+    from train_steps.cases import Changes, case_config
 
     arguments.changes = Changes(
         **{
@@ -143,17 +156,18 @@ def _main(argv: Sequence[str]) -> int:
         data=arguments.data,
         path=arguments.path,
     )
-    arguments.workers = [int(count) for count in arguments.workers]
+    for name in arguments.cases:  # a wrong one is said before the first is measured
+        case_config(name, arguments.changes, Path(), threads=arguments.threads)
     report: dict[str, Any] = {"date": date.today().isoformat(), "machine": describe_machine().to_dict()}
     report |= {"torch": torch.__version__, "threads": arguments.threads, "device": arguments.device}
-    if arguments.device == "cuda":
-        report["gpu"] = torch.cuda.get_device_name()
     report |= {"load_average": {"before": os.getloadavg()[0]}, "cases": {}}
     for name in arguments.cases:
         print(f"== {name}", flush=True)
         found = measure(name, arguments)
         found["by_workers"] = waiting(name, arguments)
         report["cases"][name] = found
+        if arguments.device == "cuda":
+            report["gpu"] = torch.cuda.get_device_name()
         print(summary(found), flush=True)
         report["load_average"]["after"] = os.getloadavg()[0]
         if path is not None:  # after every case: the next may take long

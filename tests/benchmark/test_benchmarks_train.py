@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from nddr_deploy.engines.cuda import count_gpus
+from nddr_deploy.errors import NddrError, UnsupportedError
+
 CHECKOUT = Path(__file__).parents[2]
 
 
@@ -70,8 +73,34 @@ def test_it_says_how_long_data_are_waited_for_and_on_what_it_was_measured(report
     assert str(Path.home()) not in json.dumps(report)
 
 
-def test_a_folder_without_a_path_is_refused() -> None:
-    from nddr_deploy.errors import ConfigError
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--dry-run --data folder", "--data folder and --path DIR go together"),
+        ("--dry-run --rounds 0", "--rounds and --steps must be at least 1; got 0 and 8"),
+        ("--steps 0", "--rounds and --steps must be at least 1; got 20 and 0"),
+        ("--cases tiny,tyni --output {}/a.json", r"'tyni' is unknown\. Choose one of: pixels, demo, paper, tiny\."),
+        ("--dry-run --output {}/none/a.json", "none does not exist"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is(
+    tmp_path: Path, words: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(NddrError, match=sentence):
+        train_py(*words.format(tmp_path).split())
 
-    with pytest.raises(ConfigError, match="--data folder and --path DIR go together"):
-        train_py("--dry-run", "--data", "folder")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("workers", ["0,x", ","])
+def test_workers_that_are_no_numbers_are_refused(workers: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        train_py("--dry-run", "--workers", workers)
+
+    assert f"{workers!r} are no counts" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(count_gpus() > 0, reason="here is a GPU")
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="PyTorch finds no GPU"):
+        train_py("--dry-run", "--device", "cuda")
